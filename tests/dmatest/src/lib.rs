@@ -1,0 +1,1 @@
+//! The user-mode program: the same code on Windows and on the machine.

@@ -1,0 +1,1 @@
+//! What is plugged in: physical memory, PCI functions, QEMU, in-process devices.

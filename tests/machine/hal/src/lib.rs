@@ -1,0 +1,1 @@
+//! DMA adapters, interrupt routing, the PCI bus driver and the PnP manager.

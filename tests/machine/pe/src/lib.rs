@@ -1,0 +1,1 @@
+//! Loads the driver's PE image and traps its register accesses.

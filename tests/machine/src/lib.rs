@@ -1,0 +1,1 @@
+//! The machine: a simulated PC that runs dmacard.sys, and the user-mode calls on top of it.
