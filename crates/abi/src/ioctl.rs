@@ -1,0 +1,69 @@
+//! The device's control codes.
+
+/// How the caller's buffers reach the driver: the low two bits of a control code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Copied through a system buffer.
+    Buffered = 0,
+    /// The second buffer is locked and read by the driver.
+    InDirect = 1,
+    /// The second buffer is locked and written by the driver.
+    OutDirect = 2,
+    /// User addresses are handed over as they are.
+    Neither = 3,
+}
+
+/// The access a handle must have been opened with for the I/O manager to let a control code pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Any handle will do.
+    Any = 0,
+    /// `FILE_READ_DATA`.
+    Read = 1,
+    /// `FILE_WRITE_DATA`.
+    Write = 2,
+    /// Both.
+    ReadWrite = 3,
+}
+
+/// `FILE_DEVICE_UNKNOWN`, the device type of the driver's devices.
+pub const DEVICE_TYPE: u16 = 0x22;
+
+/// The `CTL_CODE` macro of the Windows headers. Functions from 0x800 on are free for vendors' use.
+///
+/// # Panics
+///
+/// When `function` does not fit in its 12 bits; in a constant that is a compile error.
+#[must_use]
+pub const fn ctl_code(device_type: u16, function: u16, method: Method, access: Access) -> u32 {
+    assert!(function < 0x1000, "a function number has 12 bits");
+    (device_type as u32) << 16 | (access as u32) << 14 | (function as u32) << 2 | method as u32
+}
+
+/// Returns a [`DeviceInfo`](crate::info::DeviceInfo). No input.
+pub const GET_INFO: u32 = ctl_code(DEVICE_TYPE, 0x800, Method::Buffered, Access::Read);
+
+/// Returns a [`Statistics`](crate::statistics::Statistics). No input.
+pub const GET_STATISTICS: u32 = ctl_code(DEVICE_TYPE, 0x801, Method::Buffered, Access::Read);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_those_of_the_windows_macro() {
+        // IOCTL_DISK_GET_DRIVE_GEOMETRY and FSCTL_LOCK_VOLUME as the public headers have them.
+        assert_eq!(ctl_code(7, 0, Method::Buffered, Access::Any), 0x0007_0000);
+        assert_eq!(ctl_code(9, 6, Method::Buffered, Access::Any), 0x0009_0018);
+        assert_eq!(
+            ctl_code(0x22, 0x801, Method::OutDirect, Access::ReadWrite),
+            0x0022_e006
+        );
+    }
+
+    #[test]
+    fn the_codes_differ() {
+        assert_eq!(GET_INFO, 0x0022_6000);
+        assert_eq!(GET_STATISTICS, 0x0022_6004);
+    }
+}
