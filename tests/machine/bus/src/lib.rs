@@ -1,1 +1,16 @@
 //! What is plugged in: physical memory, PCI functions, QEMU, in-process devices.
+//!
+//! [`Board`] is what the layers above see: configuration space, memory-mapped registers, interrupts and guest
+//! RAM. Addresses are physical unless they are called *logical*, which is what a device puts on the bus.
+
+#![cfg(target_os = "linux")]
+
+mod board;
+mod iommu;
+pub mod memory;
+pub mod pci;
+
+pub use board::{Board, BoardError, BoardEvent, Message};
+pub use iommu::{Access, Iommu, IommuError};
+pub use memory::{MemoryConfig, MemoryError, PAGE_SIZE, PhysicalMemory, Zone};
+pub use pci::FunctionAddress;

@@ -1,0 +1,31 @@
+//! PCI: where functions are and what their configuration space means.
+
+use std::fmt;
+
+/// Bus, device and function number of a PCI function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FunctionAddress {
+    /// Bus number.
+    pub bus: u8,
+    /// Device number, 0 to 31.
+    pub device: u8,
+    /// Function number, 0 to 7.
+    pub function: u8,
+}
+
+impl FunctionAddress {
+    /// A function's address; `device` and `function` are taken modulo 32 and 8.
+    pub const fn new(bus: u8, device: u8, function: u8) -> Self {
+        Self {
+            bus,
+            device: device & 0x1f,
+            function: function & 7,
+        }
+    }
+}
+
+impl fmt::Display for FunctionAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02x}:{:02x}.{}", self.bus, self.device, self.function)
+    }
+}
