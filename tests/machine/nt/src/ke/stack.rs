@@ -1,0 +1,150 @@
+//! How much kernel stack driver code uses.
+//!
+//! Windows gives a thread 24 KiB. Frames of the machine are larger than those of the kernel they stand for, so only the
+//! frames of driver code are counted: from where the machine called the driver to where the driver calls the machine,
+//! summed over nested calls.
+
+use crate::bugcheck;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// Default limit, bytes.
+const KERNEL_STACK: usize = 24 << 10;
+
+static LIMIT: AtomicUsize = AtomicUsize::new(KERNEL_STACK);
+
+/// What is known of the stack that runs now.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Account {
+    /// Stack pointer where driver code was entered; 0 while none is on the stack.
+    base: usize,
+    /// Bytes used by driver code in outer calls.
+    carried: usize,
+    /// Bytes used by driver code when it last called the machine.
+    used: usize,
+    /// Depth of machine routines above the innermost driver code.
+    nesting: u32,
+}
+
+thread_local! {
+    static ACCOUNT: Cell<Account> = const { Cell::new(Account { base: 0, carried: 0, used: 0, nesting: 0 }) };
+}
+
+/// Sets the limit for driver code, bytes.
+pub(crate) fn set_limit(bytes: usize) {
+    LIMIT.store(bytes, Relaxed);
+}
+
+/// Takes the account away for another fiber; give it back with [`restore`].
+pub(crate) fn save() -> Account {
+    ACCOUNT.take()
+}
+
+/// Gives the account back to the fiber that goes on.
+pub(crate) fn restore(account: Account) {
+    ACCOUNT.set(account);
+}
+
+/// An address in the caller's frame, or close to it.
+#[inline(never)]
+fn stack_pointer() -> usize {
+    let marker = 0u8;
+    std::ptr::from_ref(std::hint::black_box(&marker)).addr()
+}
+
+/// Calls driver code: every call of a routine of a driver goes through here.
+pub fn driver_call<R>(f: impl FnOnce() -> R) -> R {
+    call_with(ACCOUNT.get().used, f)
+}
+
+/// Calls driver code on a stack of its own, as interrupt service routines and DPCs have it.
+pub fn driver_call_on_own_stack<R>(f: impl FnOnce() -> R) -> R {
+    call_with(0, f)
+}
+
+fn call_with<R>(carried: usize, f: impl FnOnce() -> R) -> R {
+    let outer = ACCOUNT.replace(Account {
+        base: stack_pointer(),
+        carried,
+        used: carried,
+        nesting: 0,
+    });
+    let result = f();
+    ACCOUNT.set(outer);
+    result
+}
+
+/// While it lives, the machine runs on behalf of the driver code below.
+#[derive(Debug)]
+pub(crate) struct Inside(());
+
+/// Notes that a routine of the machine was entered and checks the stack used by the driver that called it.
+pub(crate) fn enter(routine: &'static str) -> Inside {
+    let mut account = ACCOUNT.get();
+    if account.nesting == 0 && account.base != 0 {
+        account.used = account.carried + account.base.saturating_sub(stack_pointer());
+        check(account.used, routine);
+    }
+    account.nesting += 1;
+    ACCOUNT.set(account);
+    Inside(())
+}
+
+/// Checks a stack pointer reported by `__chkstk`: what the driver is about to use.
+pub(crate) fn check_pointer(lowest: usize) {
+    let account = ACCOUNT.get();
+    if account.base != 0 && account.nesting == 0 {
+        check(
+            account.carried + account.base.saturating_sub(lowest),
+            "__chkstk",
+        );
+    }
+}
+
+fn check(used: usize, routine: &'static str) {
+    let limit = LIMIT.load(Relaxed);
+    if used > limit {
+        let explanation = format!(
+            "driver code uses {used} bytes of kernel stack at {routine}; {limit} are there"
+        );
+        let double_fault = 8;
+        bugcheck::stop(
+            bugcheck::code::UNEXPECTED_KERNEL_MODE_TRAP,
+            [double_fault, used as u64, limit as u64, 0],
+            explanation,
+        );
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        let mut account = ACCOUNT.get();
+        account.nesting = account.nesting.saturating_sub(1);
+        ACCOUNT.set(account);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[inline(never)]
+    fn deep() -> usize {
+        let big = [1u8; 4096];
+        std::hint::black_box(&big);
+        let inside = enter("test");
+        drop(inside);
+        ACCOUNT.get().used
+    }
+
+    #[test]
+    fn nested_calls_add_up() {
+        let (outer, inner) = driver_call(|| {
+            let _inside = enter("outer");
+            let outer = ACCOUNT.get().used;
+            (outer, driver_call(deep))
+        });
+        assert!(inner >= outer + 4096 && inner < 16 << 10, "{outer} {inner}");
+        assert_eq!(ACCOUNT.get().base, 0);
+    }
+}

@@ -1,0 +1,157 @@
+//! Start and end of the machine, and the loop that resumes fibers.
+
+use super::fiber::{Fiber, Outcome};
+use super::policy::{Policy, RoundRobin};
+use super::processor::Processor;
+use super::state::{self, Kernel, Kind, State, ThreadId, with};
+use super::time::Clock;
+use super::{Point, fiber, idle, service};
+use crate::bugcheck::{Stop, stop_machine};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How the machine runs.
+pub struct Config {
+    /// Number of simulated processors.
+    pub processors: usize,
+    /// Who goes on at switch points.
+    pub policy: Box<dyn Policy>,
+    /// How long an external board may be silent, with nothing else to happen, before the machine stops.
+    pub idle_limit: Duration,
+    /// Bytes of host stack for each fiber: much more than a kernel stack, since frames of the host are larger.
+    pub fiber_stack: usize,
+    /// Bytes of kernel stack that driver code may use, without the frames of the machine.
+    pub kernel_stack: usize,
+}
+
+impl Config {
+    /// The default round robin with this seed.
+    pub fn with_seed(seed: u64) -> Self {
+        Self {
+            policy: Box::new(RoundRobin::new(seed)),
+            ..Self::default()
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            processors: 2,
+            policy: Box::new(RoundRobin::new(1)),
+            idle_limit: Duration::from_secs(30),
+            fiber_stack: 1 << 20,
+            kernel_stack: 24 << 10,
+        }
+    }
+}
+
+thread_local! {
+    /// Fibers that do not run now, by thread.
+    static FIBERS: RefCell<BTreeMap<ThreadId, Fiber>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// Runs a machine: starts processors and a first user thread that calls `f`, and returns when that thread ends.
+/// One machine per process.
+///
+/// A panic on any fiber is a machine stop: nothing may unwind through driver code.
+pub fn run<R: 'static>(config: Config, f: impl FnOnce() -> R + 'static) -> R {
+    std::panic::set_hook(Box::new(|info| stop_machine(Stop::Internal, info)));
+    crate::ke::stack::set_limit(config.kernel_stack);
+    state::install(Some(Kernel {
+        processors: Vec::new(),
+        threads: Vec::new(),
+        ready: VecDeque::new(),
+        current: 0,
+        clock: Clock::default(),
+        policy: config.policy,
+        source: None,
+        polling: false,
+        polls_skipped: 0,
+        idle_limit: config.idle_limit,
+        idle_for: Duration::ZERO,
+        fiber_stack: config.fiber_stack,
+        chosen: None,
+    }));
+    for index in 0..config.processors.max(1) {
+        let id = create(
+            format!("idle {index}"),
+            Kind::Idle,
+            State::Running,
+            idle_loop,
+        );
+        with(|k| k.processors.push(Processor::new(id)));
+    }
+    let result = Rc::new(RefCell::new(None));
+    let slot = result.clone();
+    let main = spawn("main", Kind::User, move || {
+        let value = f();
+        *slot.borrow_mut() = Some(value);
+    });
+    resume_until_end_of(main);
+    FIBERS.with_borrow_mut(BTreeMap::clear);
+    state::install(None);
+    let _ = std::panic::take_hook();
+    match result.take() {
+        Some(value) => value,
+        None => stop_machine(Stop::Internal, "the first thread was terminated"),
+    }
+}
+
+/// Creates a thread that will run `f`. Callable at any IRQL: the thread is ready, it does not run before the next
+/// switch point.
+pub fn spawn(name: &str, kind: Kind, f: impl FnOnce() + 'static) -> ThreadId {
+    let id = create(name.to_owned(), kind, State::Ready, move || {
+        service();
+        f();
+        crate::ke::thread::terminated();
+    });
+    with(|k| k.make_ready(id));
+    id
+}
+
+fn create(name: String, kind: Kind, state: State, body: impl FnOnce() + 'static) -> ThreadId {
+    let (id, size) = with(|k| (k.add_thread(name, kind, state), k.fiber_stack));
+    match Fiber::new(size, body) {
+        Ok(fiber) => FIBERS.with_borrow_mut(|fibers| fibers.insert(id, fiber)),
+        Err(error) => stop_machine(Stop::Internal, format!("no stack for a thread: {error}")),
+    };
+    id
+}
+
+/// Ends the current thread from within, leaving what is on its stack.
+pub(crate) fn abandon_current() -> ! {
+    fiber::suspend();
+    stop_machine(Stop::Internal, "a terminated thread was resumed")
+}
+
+fn idle_loop() {
+    loop {
+        service();
+        if with(|k| k.decide(Point::Yield)) {
+            fiber::suspend();
+        }
+    }
+}
+
+fn resume_until_end_of(main: ThreadId) {
+    loop {
+        let Some(id) = with(Kernel::next) else {
+            idle::idle();
+            continue;
+        };
+        let Some(mut fiber) = FIBERS.with_borrow_mut(|fibers| fibers.remove(&id)) else {
+            stop_machine(Stop::Internal, format!("t{} has no fiber", id.0));
+        };
+        let outcome = fiber.resume();
+        let terminated = with(|k| k.thread(id).state == State::Terminated);
+        if outcome == Outcome::Suspended && !terminated {
+            FIBERS.with_borrow_mut(|fibers| fibers.insert(id, fiber));
+        }
+        if id == main && terminated {
+            return;
+        }
+    }
+}
