@@ -16,7 +16,7 @@
 //! - Message-signalled interrupts are sent at every raise; the line drops only when the whole status is acknowledged.
 
 use bitflags::bitflags;
-use dmacard_registers::{ReadOnly, ReadWrite, Register, Value, WriteOnly};
+use registers::{ReadOnly, ReadWrite, Register, Value, WriteOnly};
 
 /// PCI vendor identifier.
 pub const VENDOR_ID: u16 = 0x1234;
@@ -43,37 +43,37 @@ pub const USABLE: u32 = WINDOW_LENGTH - 1;
 pub const ADDRESS_BITS: u32 = 28;
 
 /// Reads [`IDENTITY`].
-pub const IDENTIFICATION: Register<u32, ReadOnly> = Register::at(0x00);
+pub const IDENTIFICATION: Register<0x00, u32, ReadOnly> = Register::new();
 
 /// Stores the complement of what is written.
-pub const LIVENESS: Register<u32, ReadWrite> = Register::at(0x04);
+pub const LIVENESS: Register<0x04, u32, ReadWrite> = Register::new();
 
 /// Computes the factorial of what is written.
-pub const FACTORIAL: Register<u32, ReadWrite> = Register::at(0x08);
+pub const FACTORIAL: Register<0x08, u32, ReadWrite> = Register::new();
 
 /// State of the factorial unit.
-pub const FACTORIAL_STATUS: Register<u32, ReadWrite> = Register::at(0x20);
+pub const FACTORIAL_STATUS: Register<0x20, u32, ReadWrite> = Register::new();
 
 /// Which causes of interrupt are pending.
-pub const INTERRUPT_STATUS: Register<Interrupts, ReadOnly> = Register::at(0x24);
+pub const INTERRUPT_STATUS: Register<0x24, Interrupts, ReadOnly> = Register::new();
 
 /// Raises the causes whose bits are set.
-pub const INTERRUPT_RAISE: Register<Interrupts, WriteOnly> = Register::at(0x60);
+pub const INTERRUPT_RAISE: Register<0x60, Interrupts, WriteOnly> = Register::new();
 
 /// Acknowledges the causes whose bits are set.
-pub const INTERRUPT_ACKNOWLEDGE: Register<Interrupts, WriteOnly> = Register::at(0x64);
+pub const INTERRUPT_ACKNOWLEDGE: Register<0x64, Interrupts, WriteOnly> = Register::new();
 
 /// Where a transfer reads: a bus address, or an address from [`WINDOW_BASE`] on.
-pub const SOURCE: Register<u64, ReadWrite> = Register::at(0x80);
+pub const SOURCE: Register<0x80, u64, ReadWrite> = Register::new();
 
 /// Where a transfer writes: a bus address, or an address from [`WINDOW_BASE`] on.
-pub const DESTINATION: Register<u64, ReadWrite> = Register::at(0x88);
+pub const DESTINATION: Register<0x88, u64, ReadWrite> = Register::new();
 
 /// Bytes to transfer.
-pub const COUNT: Register<u64, ReadWrite> = Register::at(0x90);
+pub const COUNT: Register<0x90, u64, ReadWrite> = Register::new();
 
 /// Starts a transfer, and tells whether one runs.
-pub const COMMAND: Register<Command, ReadWrite> = Register::at(0x98);
+pub const COMMAND: Register<0x98, Command, ReadWrite> = Register::new();
 
 bitflags! {
     /// Causes of interrupt: [`INTERRUPT_STATUS`], [`INTERRUPT_RAISE`], [`INTERRUPT_ACKNOWLEDGE`].

@@ -3,14 +3,17 @@
 //! - [`edu`]: the register map of QEMU's `edu` device, and what a driver may do with it;
 //! - [`guid`]: the device interface by which a program finds the driver's devices;
 //! - [`ioctl`]: the control codes;
-//! - [`info`] and [`statistics`]: what the control codes return.
+//! - [`info`] and [`statistics`]: what the control codes return;
+//! - [`window`]: which reads and writes of the device's memory are carried out, and how the others fail.
 //!
 //! Nothing here depends on an operating system: the same crate is part of the driver image, of the user-mode program on
 //! Windows and on Linux, and of the device models.
 #![no_std]
+#![forbid(unsafe_code)]
 
 pub mod edu;
 pub mod guid;
 pub mod info;
 pub mod ioctl;
 pub mod statistics;
+pub mod window;

@@ -5,17 +5,26 @@
 //! be neither read through the wrong width nor written when it is read-only:
 //!
 //! ```
-//! use dmacard_registers::{ReadOnly, ReadWrite, Register};
+//! use registers::{ReadOnly, ReadWrite, Register};
 //!
-//! const IDENTIFICATION: Register<u32, ReadOnly> = Register::at(0x00);
-//! const SOURCE: Register<u64, ReadWrite> = Register::at(0x80);
+//! const IDENTIFICATION: Register<0x00, u32, ReadOnly> = Register::new();
+//! const SOURCE: Register<0x80, u64, ReadWrite> = Register::new();
 //!
 //! assert_eq!(IDENTIFICATION.offset(), 0);
 //! assert_eq!(SOURCE.width(), 8);
 //! ```
+//!
+//! A register across its natural boundary does not compile:
+//!
+//! ```compile_fail
+//! use registers::{ReadWrite, Register};
+//!
+//! const SOURCE: Register<0x84, u64, ReadWrite> = Register::new();
+//! ```
 #![no_std]
+#![forbid(unsafe_code)]
 
-use core::fmt::Debug;
+use core::fmt::{self, Debug, Formatter};
 use core::marker::PhantomData;
 
 /// Implemented by the access directions that allow reading.
@@ -67,58 +76,45 @@ pub trait Value: Copy {
     fn into_word(self) -> Self::Word;
 }
 
-impl Value for u32 {
-    type Word = Self;
+impl<W: Word> Value for W {
+    type Word = W;
 
-    fn from_word(word: Self) -> Self {
+    fn from_word(word: W) -> Self {
         word
     }
 
-    fn into_word(self) -> Self {
+    fn into_word(self) -> W {
         self
     }
 }
 
-impl Value for u64 {
-    type Word = Self;
-
-    fn from_word(word: Self) -> Self {
-        word
-    }
-
-    fn into_word(self) -> Self {
-        self
-    }
-}
-
-/// One register: `V` is what it holds, `A` the direction it may be accessed in.
-pub struct Register<V, A> {
-    offset: usize,
+/// A register `OFFSET` bytes after the start of its memory window: `V` is what it holds, `A` the direction it may be
+/// accessed in.
+pub struct Register<const OFFSET: usize, V, A> {
     kind: PhantomData<fn() -> (V, A)>,
 }
 
-impl<V: Value, A: sealed::Access> Register<V, A> {
-    /// The register `offset` bytes after the start of its memory window.
-    ///
-    /// # Panics
-    ///
-    /// When `offset` is not a multiple of the register's width; in a constant that is a compile error.
+impl<const OFFSET: usize, V: Value, A: sealed::Access> Register<OFFSET, V, A> {
+    /// Names the register; that it lies at a multiple of its width is checked by the compiler.
     #[must_use]
-    pub const fn at(offset: usize) -> Self {
-        assert!(
-            offset.is_multiple_of(size_of::<V::Word>()),
-            "a register lies at a multiple of its width"
-        );
-        Self {
-            offset,
-            kind: PhantomData,
+    #[expect(
+        clippy::new_without_default,
+        reason = "a register is a constant, nobody asks for the default one"
+    )]
+    pub const fn new() -> Self {
+        const {
+            assert!(
+                OFFSET.is_multiple_of(size_of::<V::Word>()),
+                "a register lies at a multiple of its width"
+            );
         }
+        Self { kind: PhantomData }
     }
 
     /// Bytes from the start of the memory window.
     #[must_use]
     pub const fn offset(self) -> usize {
-        self.offset
+        OFFSET
     }
 
     /// Bytes moved by one access.
@@ -128,17 +124,17 @@ impl<V: Value, A: sealed::Access> Register<V, A> {
     }
 }
 
-impl<V, A> Clone for Register<V, A> {
+impl<const OFFSET: usize, V, A> Clone for Register<OFFSET, V, A> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<V, A> Copy for Register<V, A> {}
+impl<const OFFSET: usize, V, A> Copy for Register<OFFSET, V, A> {}
 
-impl<V, A> Debug for Register<V, A> {
-    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(formatter, "Register({:#x})", self.offset)
+impl<const OFFSET: usize, V, A> Debug for Register<OFFSET, V, A> {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Register({OFFSET:#x})")
     }
 }
 
@@ -159,15 +155,9 @@ mod tests {
 
     #[test]
     fn a_register_knows_its_place_and_width() {
-        let count: Register<u64, ReadWrite> = Register::at(0x90);
+        let count: Register<0x90, u64, ReadWrite> = Register::new();
         assert_eq!((count.offset(), count.width()), (0x90, 8));
-        let status: Register<u32, ReadOnly> = Register::at(0x24);
+        let status: Register<0x24, u32, ReadOnly> = Register::new();
         assert_eq!((status.offset(), status.width()), (0x24, 4));
-    }
-
-    #[test]
-    #[should_panic(expected = "multiple of its width")]
-    fn a_register_across_its_natural_boundary_is_refused() {
-        let _: Register<u64, ReadWrite> = Register::at(0x84);
     }
 }
