@@ -1,0 +1,392 @@
+//! The facts of a driver's INF that matter to a machine: what it installs on, and what it puts into the registry.
+//!
+//! Reads the subset of the INF syntax that device INFs of this kind use: sections, `key = value, value, ...` lines,
+//! `;` comments, quoted values, `%strings%`, and the template variables that stampinf would replace (`$ARCH$`).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// Why an INF cannot be used.
+#[derive(Debug, Error)]
+pub enum InfError {
+    /// It cannot be read.
+    #[error("{path}: {error}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// A `%string%` has no value in the Strings section.
+    #[error("%{0}% is not in the Strings section")]
+    UndefinedString(String),
+    /// A section that another one names does not exist.
+    #[error("there is no section [{0}]")]
+    MissingSection(String),
+    /// A registry value of a kind the machine does not read.
+    #[error("AddReg line {0:?}: only REG_DWORD (0x00010001) and REG_SZ (0) values are read")]
+    UnknownValue(String),
+    /// No model line for the machine's architecture.
+    #[error("no models are listed for {0}")]
+    NoModels(&'static str),
+}
+
+/// A registry value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RegistryData {
+    /// REG_DWORD.
+    Dword(u32),
+    /// REG_SZ.
+    Text(String),
+}
+
+/// A value an INF puts into the registry, below the key its section stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistryValue {
+    /// Subkey, empty for the key itself.
+    pub subkey: String,
+    /// The value's name.
+    pub name: String,
+    /// What it holds.
+    pub data: RegistryData,
+}
+
+/// What an INF says about the devices it installs on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InfFacts {
+    /// Hardware identifiers of its models, as written.
+    pub hardware_ids: Vec<String>,
+    /// Name of the service, which is the driver.
+    pub service: String,
+    /// Values of the device's hardware key, from the `.HW` section.
+    pub hardware: Vec<RegistryValue>,
+    /// Values of the service's key (its `Parameters` among them), from the service's AddReg sections.
+    pub parameters: Vec<RegistryValue>,
+}
+
+impl InfFacts {
+    /// Reads the INF, or the template of one, at `path`.
+    ///
+    /// # Errors
+    /// See [`InfError`].
+    pub fn load(path: &Path) -> Result<Self, InfError> {
+        let text = std::fs::read_to_string(path).map_err(|error| InfError::Unreadable {
+            path: path.to_owned(),
+            error,
+        })?;
+        Self::parse(&text)
+    }
+
+    /// Reads the text of an INF.
+    ///
+    /// # Errors
+    /// See [`InfError`].
+    pub fn parse(text: &str) -> Result<Self, InfError> {
+        let inf = Inf::parse(text);
+        let mut facts = Self::default();
+        for install in inf.models(&mut facts.hardware_ids)? {
+            let hardware = inf.decorated(&format!("{install}.HW"));
+            facts.hardware.extend(inf.added(hardware)?);
+            let services = inf.decorated(&format!("{install}.Services"));
+            for service in services.iter().filter(|line| line.is("AddService")) {
+                facts.service = inf.expand(service.value(0))?;
+                let section = inf.section(service.value(2))?;
+                facts.parameters.extend(inf.added(section)?);
+            }
+        }
+        Ok(facts)
+    }
+
+    /// Whether a device with this PCI hardware identifier is among the models; identifiers compare without case.
+    #[must_use]
+    pub fn matches(&self, hardware_id: &str) -> bool {
+        self.hardware_ids
+            .iter()
+            .any(|model| model.eq_ignore_ascii_case(hardware_id))
+    }
+}
+
+/// One line of a section.
+#[derive(Debug)]
+struct Line {
+    /// What stands before `=`, empty if there is none.
+    key: String,
+    values: Vec<String>,
+}
+
+impl Line {
+    fn is(&self, key: &str) -> bool {
+        self.key.eq_ignore_ascii_case(key)
+    }
+
+    /// The value at `index`, empty if it is not there.
+    fn value(&self, index: usize) -> &str {
+        self.values.get(index).map_or("", String::as_str)
+    }
+}
+
+/// An INF, section by section; names of sections are kept in lower case, since they compare without case.
+#[derive(Debug, Default)]
+struct Inf(BTreeMap<String, Vec<Line>>);
+
+impl Inf {
+    fn parse(text: &str) -> Self {
+        let mut inf = Self::default();
+        let mut current = String::new();
+        for line in text.trim_start_matches('\u{feff}').lines() {
+            let line = without_comment(line).replace("$ARCH$", "amd64");
+            let line = line.trim();
+            if let Some(name) = line
+                .strip_prefix('[')
+                .and_then(|rest| rest.strip_suffix(']'))
+            {
+                current = name.trim().to_ascii_lowercase();
+                inf.0.entry(current.clone()).or_default();
+            } else if !line.is_empty() {
+                let (key, values) = line.split_once('=').unwrap_or(("", line));
+                inf.0.entry(current.clone()).or_default().push(Line {
+                    key: key.trim().to_owned(),
+                    values: fields(values),
+                });
+            }
+        }
+        inf
+    }
+
+    fn section(&self, name: &str) -> Result<&[Line], InfError> {
+        self.0
+            .get(&name.to_ascii_lowercase())
+            .map(Vec::as_slice)
+            .ok_or_else(|| InfError::MissingSection(name.to_owned()))
+    }
+
+    /// A section that may be missing.
+    fn decorated(&self, name: &str) -> &[Line] {
+        self.section(name).unwrap_or_default()
+    }
+
+    /// Names of the install sections of all models for this architecture, each once; their hardware identifiers are
+    /// appended.
+    fn models(&self, hardware_ids: &mut Vec<String>) -> Result<Vec<String>, InfError> {
+        const DECORATION: &str = "ntamd64";
+        let mut installs = Vec::new();
+        for manufacturer in self.section("Manufacturer")? {
+            let decoration = manufacturer.values[1..]
+                .iter()
+                .find(|decoration| decoration.to_ascii_lowercase().starts_with(DECORATION));
+            let Some(decoration) = decoration else {
+                continue;
+            };
+            let models = self.section(&format!("{}.{decoration}", manufacturer.value(0)))?;
+            for model in models {
+                let install = self.install_section(model.value(0));
+                if !installs.contains(&install) {
+                    installs.push(install);
+                }
+                for identifier in &model.values[1..] {
+                    hardware_ids.push(self.expand(identifier)?);
+                }
+            }
+        }
+        if installs.is_empty() {
+            return Err(InfError::NoModels(DECORATION));
+        }
+        Ok(installs)
+    }
+
+    /// The install section's name with the decoration that exists.
+    fn install_section(&self, name: &str) -> String {
+        [".ntamd64", ".NT"]
+            .iter()
+            .map(|decoration| format!("{name}{decoration}"))
+            .find(|decorated| self.section(decorated).is_ok())
+            .unwrap_or_else(|| name.to_owned())
+    }
+
+    /// Values put into the registry by the sections that the AddReg lines of `section` name.
+    fn added(&self, section: &[Line]) -> Result<Vec<RegistryValue>, InfError> {
+        let mut added = Vec::new();
+        for name in section
+            .iter()
+            .filter(|line| line.is("AddReg"))
+            .flat_map(|line| &line.values)
+        {
+            for line in self.section(name)? {
+                added.extend(self.registry_value(line)?);
+            }
+        }
+        Ok(added)
+    }
+
+    /// `HKR, subkey, name, flags, data`; `None` for a line that makes a key only.
+    fn registry_value(&self, line: &Line) -> Result<Option<RegistryValue>, InfError> {
+        const KEY_ONLY: u32 = 0x10;
+        const REG_SZ: u32 = 0;
+        const REG_DWORD: u32 = 0x0001_0001;
+        let unknown = || InfError::UnknownValue(line.values.join(","));
+        let flags = number(line.value(3)).ok_or_else(unknown)?;
+        let data = self.expand(line.value(4))?;
+        let data = match flags {
+            KEY_ONLY => return Ok(None),
+            REG_SZ => RegistryData::Text(data),
+            REG_DWORD => RegistryData::Dword(number(&data).ok_or_else(unknown)?),
+            _ => return Err(unknown()),
+        };
+        Ok(Some(RegistryValue {
+            subkey: self.expand(line.value(1))?,
+            name: self.expand(line.value(2))?,
+            data,
+        }))
+    }
+
+    /// Replaces each `%name%` by its value in the Strings section; `%%` is a percent sign, and numbers are directories
+    /// and stay.
+    fn expand(&self, text: &str) -> Result<String, InfError> {
+        let mut parts = text.split('%');
+        let mut expanded = parts.next().unwrap_or_default().to_owned();
+        while let Some(name) = parts.next() {
+            match name {
+                "" => expanded.push('%'),
+                directory if directory.bytes().all(|byte| byte.is_ascii_digit()) => {
+                    expanded.push_str(&format!("%{directory}%"));
+                }
+                name => expanded.push_str(self.string(name)?),
+            }
+            expanded.push_str(parts.next().unwrap_or_default());
+        }
+        Ok(expanded)
+    }
+
+    fn string(&self, name: &str) -> Result<&str, InfError> {
+        self.decorated("Strings")
+            .iter()
+            .find(|line| line.is(name))
+            .map(|line| line.value(0))
+            .ok_or_else(|| InfError::UndefinedString(name.to_owned()))
+    }
+}
+
+/// The line up to a `;` that is not in quotes.
+fn without_comment(line: &str) -> &str {
+    let mut quoted = false;
+    let end = line.find(|character| {
+        quoted ^= character == '"';
+        character == ';' && !quoted
+    });
+    &line[..end.unwrap_or(line.len())]
+}
+
+/// The values of a line: separated by commas outside quotes, trimmed, without their quotes.
+fn fields(text: &str) -> Vec<String> {
+    let mut quoted = false;
+    text.split(|character| {
+        quoted ^= character == '"';
+        character == ',' && !quoted
+    })
+    .map(|field| field.trim().trim_matches('"').to_owned())
+    .collect()
+}
+
+/// A decimal or hexadecimal number; nothing is zero.
+fn number(text: &str) -> Option<u32> {
+    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None if text.is_empty() => Some(0),
+        None => text.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INF: &str = r#"
+[Version]
+Signature = "$WINDOWS NT$" ; a comment
+
+[Manufacturer]
+%Vendor% = Models, NT$ARCH$.10.0...22000
+
+[Models.NT$ARCH$.10.0...22000]
+%Edu% = Card_Install, PCI\VEN_1234&DEV_11E8
+
+[Card_Install.NT]
+CopyFiles = Files
+
+[Card_Install.NT.HW]
+AddReg = Card_HW
+
+[Card_HW]
+HKR, "Interrupt Management",, 0x00000010
+HKR, "Interrupt Management\MessageSignaledInterruptProperties", MSISupported, 0x00010001, 1
+HKR,, Note, , "semicolon; %Vendor%"
+
+[Card_Install.NT.Services]
+AddService = dmacard, 0x2, Card_Service
+
+[Card_Service]
+ServiceBinary = %13%\dmacard.sys
+AddReg = Card_Parameters
+
+[Card_Parameters]
+HKR, Parameters, TransferTimeout, 0x00010001, 0x1F4
+
+[Strings]
+Vendor = "The project"
+Edu = "edu"
+"#;
+
+    #[test]
+    fn facts_are_found() {
+        let facts = InfFacts::parse(INF).expect("it is well formed");
+        assert!(facts.matches(r"pci\ven_1234&dev_11e8"));
+        assert!(!facts.matches(r"PCI\VEN_1234"));
+        assert_eq!(facts.service, "dmacard");
+        let value = |subkey: &str, name: &str, data| RegistryValue {
+            subkey: subkey.to_owned(),
+            name: name.to_owned(),
+            data,
+        };
+        assert_eq!(
+            facts.hardware,
+            [
+                value(
+                    r"Interrupt Management\MessageSignaledInterruptProperties",
+                    "MSISupported",
+                    RegistryData::Dword(1)
+                ),
+                value(
+                    "",
+                    "Note",
+                    RegistryData::Text("semicolon; The project".to_owned())
+                ),
+            ]
+        );
+        assert_eq!(
+            facts.parameters,
+            [value(
+                "Parameters",
+                "TransferTimeout",
+                RegistryData::Dword(500)
+            )]
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        assert!(matches!(
+            InfFacts::parse(&INF.replace("[Card_Parameters]", "[Other]")),
+            Err(InfError::MissingSection(name)) if name == "Card_Parameters"
+        ));
+        assert!(matches!(
+            InfFacts::parse(&INF.replace("Vendor =", "Seller =")),
+            Err(InfError::UndefinedString(name)) if name == "Vendor"
+        ));
+        assert!(matches!(
+            InfFacts::parse(&INF.replace("NT$ARCH$.10.0...22000", "NTarm64")),
+            Err(InfError::NoModels(_))
+        ));
+    }
+}
