@@ -1,0 +1,120 @@
+//! The command line.
+
+use std::io;
+use std::path::PathBuf;
+
+use abi::info::DeviceInfo;
+use clap::{Args, Parser, Subcommand};
+
+use crate::copy;
+use crate::device::{Device, query_info, query_statistics};
+use crate::error::Error;
+use crate::info::{print_info, print_rows, print_statistics};
+use crate::verify;
+
+/// Uses a dmacard device as any program would: by ReadFile, WriteFile and DeviceIoControl.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// Which machine to start; there is none on Windows.
+    #[cfg(not(windows))]
+    #[command(flatten)]
+    pub machine: crate::machine_device::MachineOptions,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done and verified, 1 data differs or a check failed, 2 wrong command line, \
+3 no device, 4 access denied, 5 a request failed, 6 the surroundings failed (file, memory, machine), \
+86 bug check, 87 stop of the machine.";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Say what the device is.
+    Info,
+    /// Say what the driver has counted since the device was started.
+    Stats,
+    /// Send a file through the device's memory and compare what comes back.
+    Copy(CopyOptions),
+    /// Check everything the driver promises.
+    Verify(VerifyOptions),
+    /// Send a file through the device and show what that took, at every layer.
+    #[cfg(not(windows))]
+    Demo(crate::demo::DemoOptions),
+}
+
+/// Options of `copy`.
+#[derive(Debug, Args)]
+pub struct CopyOptions {
+    /// The file to send.
+    pub file: PathBuf,
+}
+
+/// Options of `verify`.
+#[derive(Debug, Args)]
+pub struct VerifyOptions {
+    /// Varies the data; the same seed makes the same requests.
+    #[arg(long = "data-seed", value_name = "SEED", default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// Carries out a command that needs nothing but a device.
+///
+/// # Errors
+/// Those of the command; see [`crate::exit`].
+pub fn run<D: Device>(device: &D, command: &Command) -> Result<(), Error> {
+    let info = query_info(device)?;
+    let out = &mut io::stdout().lock();
+    match command {
+        Command::Info => print_info(&info, out).map_err(Error::Output),
+        Command::Stats => print_statistics(&query_statistics(device)?, out).map_err(Error::Output),
+        Command::Copy(options) => copy_file(device, &info, options, out),
+        Command::Verify(options) => verify_all(device, &info, options, out),
+        #[cfg(not(windows))]
+        Command::Demo(options) => crate::demo::on_device(device, &info, options),
+    }
+}
+
+fn copy_file<D: Device>(
+    device: &D,
+    info: &DeviceInfo,
+    options: &CopyOptions,
+    out: &mut dyn io::Write,
+) -> Result<(), Error> {
+    let copied = copy::copy_file(device, info, &options.file, false)?;
+    let rows = [
+        ("file", options.file.display().to_string()),
+        ("bytes", copied.bytes.to_string()),
+        ("requests", copied.requests.to_string()),
+        ("SHA-256 out", copied.written.clone()),
+        ("SHA-256 back", copied.read.clone()),
+    ];
+    print_rows(&rows, out).map_err(Error::Output)?;
+    copied.into_verified().map(drop)
+}
+
+fn verify_all<D: Device>(
+    device: &D,
+    info: &DeviceInfo,
+    options: &VerifyOptions,
+    out: &mut dyn io::Write,
+) -> Result<(), Error> {
+    let mut output = Ok(());
+    let verdict = verify::verify(device, info, options.seed, |outcome| {
+        let line = match &outcome.result {
+            Ok(()) => writeln!(
+                out,
+                "ok      {:11} {} requests",
+                outcome.name, outcome.requests
+            ),
+            Err(error) => writeln!(out, "FAILED  {:11} {error}", outcome.name),
+        };
+        if output.is_ok() {
+            output = line;
+        }
+    });
+    output.map_err(Error::Output)?;
+    verdict
+}
