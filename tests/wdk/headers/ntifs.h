@@ -1,0 +1,4 @@
+// Stands in for the WDK's ntifs.h. The kernel is described in one place; see wdm.h.
+#pragma once
+
+#include "wdm.h"
