@@ -16,6 +16,11 @@ pub trait Board: Send + Sync {
     /// One line for people: which board, which version, which devices.
     fn describe(&self) -> String;
 
+    /// The version of the external program that is the board; `None` if it is in this process.
+    fn external_version(&self) -> Option<&str> {
+        None
+    }
+
     /// Guest RAM.
     fn memory(&self) -> &Arc<PhysicalMemory>;
 

@@ -9,8 +9,10 @@ mod board;
 mod iommu;
 pub mod memory;
 pub mod pci;
+pub mod qemu;
 
 pub use board::{Board, BoardError, BoardEvent, Message};
 pub use iommu::{Access, Iommu, IommuError};
 pub use memory::{MemoryConfig, MemoryError, PAGE_SIZE, PhysicalMemory, Zone};
 pub use pci::FunctionAddress;
+pub use qemu::{QemuBoard, QemuConfig};
