@@ -6,7 +6,7 @@
 
 #include <ntddk.h>
 #include <wdf.h>
-#include <wdfldr.h>
+#include <wdf/loader.h>
 
 // The framework's function table; its loader stores the address here.
 const WDFFUNC *WdfFunctions = NULL;

@@ -27,9 +27,10 @@ const KMDF: KmdfConfig = KmdfConfig {
     minimum_kmdf_version_minor: None,
 };
 
-/// This folder's parent: `headers/`, the lists of exports and the entry code are in it.
+/// The folder that holds the headers, the lists of exports and the entry code.
 fn root() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
 }
 
 /// What a build depends on.

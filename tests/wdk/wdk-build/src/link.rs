@@ -87,7 +87,7 @@ fn entry_code(config: &Config, out: &Path) -> Result<PathBuf, ConfigError> {
         "-fms-compatibility",
         "-ffreestanding",
     ]);
-    command.args(["-O2", "-Wall", "-Werror", "-Wno-pragma-pack", "-c"]);
+    command.args(["-O2", "-Wall", "-Werror", "-Wno-microsoft", "-c"]);
     for path in config.include_paths()? {
         command.arg("-I").arg(path);
     }

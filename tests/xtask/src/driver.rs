@@ -1,0 +1,177 @@
+//! `cargo xtask driver`: builds dmacard.sys and checks the image.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+
+use crate::{
+    image::{self, Machine},
+    packages::{self, Need},
+    process, project,
+    toolchain::{Target, Toolchain},
+};
+
+/// What to build.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// The processor to build for.
+    #[arg(long, value_enum, default_value = "x86_64-pc-windows-msvc")]
+    target: Target,
+    /// Cargo's profile: with the checks of a debug build, or as shipped.
+    #[arg(long, value_enum, default_value = "release")]
+    profile: Profile,
+    /// Only check the types.
+    #[arg(long, conflicts_with = "clippy")]
+    check: bool,
+    /// Only run clippy; a warning is an error.
+    #[arg(long)]
+    clippy: bool,
+}
+
+impl Options {
+    /// The image as shipped, for `target`.
+    pub fn image(target: Target) -> Self {
+        Self {
+            target,
+            profile: Profile::Release,
+            check: false,
+            clippy: false,
+        }
+    }
+
+    /// The lints, for `target`.
+    pub fn lints(target: Target) -> Self {
+        Self {
+            clippy: true,
+            ..Self::image(target)
+        }
+    }
+}
+
+/// Cargo's profiles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Profile {
+    Dev,
+    Release,
+}
+
+impl Profile {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Dev => "dev",
+            Self::Release => "release",
+        }
+    }
+
+    /// The folder that cargo builds it in.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Dev => "debug",
+            Self::Release => "release",
+        }
+    }
+}
+
+/// Does what the command line asks for.
+///
+/// # Errors
+/// A package is missing, the build fails, or the image is not one that Windows would load.
+pub fn run(options: &Options) -> Result<()> {
+    if options.clippy {
+        return cargo(options, "clippy", &["--workspace", "--", "-D", "warnings"]);
+    }
+    if options.check {
+        return cargo(options, "check", &["--workspace"]);
+    }
+    println!("{}", build(options)?.display());
+    Ok(())
+}
+
+/// Builds the image, checks it and returns its path.
+///
+/// # Errors
+/// As [`run`].
+pub fn build(options: &Options) -> Result<PathBuf> {
+    cargo(options, "build", &[])?;
+    let folder = project::driver_target()
+        .join(options.target.triple())
+        .join(options.profile.folder());
+    let read = |name| {
+        let path = folder.join(name);
+        fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let bytes = read("dmacard.dll")?;
+    let map = read("deps/dmacard.map")?;
+    let machine = match options.target {
+        Target::X86_64 => Machine::Amd64,
+        Target::Aarch64 => Machine::Arm64,
+    };
+    image::check(&bytes, &String::from_utf8_lossy(&map), machine)
+        .context("the image is not one that Windows would load")?;
+    let path = folder.join("dmacard.sys");
+    fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
+}
+
+fn cargo(options: &Options, command: &str, more: &[&str]) -> Result<()> {
+    let mut needs = vec![Need::DriverBuild];
+    if options.clippy {
+        needs.push(Need::DriverLints);
+    }
+    packages::ensure(&needs)?;
+    let toolchain = Toolchain::find(options.target)?;
+    eprint!("{}", toolchain.versions()?);
+    forget_stale_signatures()?;
+    process::run(
+        toolchain
+            .cargo(command, options.target)?
+            .args(["--profile", options.profile.name()])
+            .args(more),
+    )
+}
+
+/// wdk-macros keeps the signatures it has read off the bindings and never looks again: a file of them that is older
+/// than a header must go.
+fn forget_stale_signatures() -> Result<()> {
+    let headers = newest(&project::wdk().join("headers"))?;
+    for profile in ["debug", "release"] {
+        let builds = project::driver_target().join(profile).join("build");
+        let Ok(builds) = builds.read_dir() else {
+            continue; // nothing has been built yet
+        };
+        for build in builds {
+            let cache = build?
+                .path()
+                .join("out/wdk_macros_ast_fragments/cached_function_info_map.json");
+            if modified(&cache).is_ok_and(|read| read < headers) {
+                fs::remove_file(&cache)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// When the latest change below `folder` was.
+fn newest(folder: &Path) -> Result<SystemTime> {
+    let mut newest = modified(folder)?;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let changed = match entry.file_type()?.is_dir() {
+            true => self::newest(&entry.path())?,
+            false => modified(&entry.path())?,
+        };
+        newest = newest.max(changed);
+    }
+    Ok(newest)
+}
+
+fn modified(path: &Path) -> Result<SystemTime> {
+    let metadata =
+        fs::metadata(path).with_context(|| format!("cannot look at {}", path.display()))?;
+    Ok(metadata.modified()?)
+}
