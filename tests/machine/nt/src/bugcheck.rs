@@ -23,6 +23,8 @@ pub enum Stop {
     Deadlock,
     /// An interrupt that nobody claims comes back without end.
     InterruptStorm,
+    /// A breakpoint in driver code, and nobody to debug it.
+    Breakpoint,
     /// The board (for instance QEMU) ended or answered nonsense.
     Board,
     /// A defect of the machine.
@@ -35,6 +37,7 @@ impl fmt::Display for Stop {
             Self::Unimplemented => "unimplemented",
             Self::Deadlock => "deadlock",
             Self::InterruptStorm => "interrupt storm",
+            Self::Breakpoint => "breakpoint",
             Self::Board => "board",
             Self::Internal => "internal error",
         })
@@ -62,6 +65,7 @@ macro_rules! codes {
 codes! {
     INVALID_DATA_ACCESS_TRAP = 0x04,
     IRQL_NOT_GREATER_OR_EQUAL = 0x09,
+    MAXIMUM_WAIT_OBJECTS_EXCEEDED = 0x0C,
     IRQL_NOT_LESS_OR_EQUAL = 0x0A,
     SPIN_LOCK_ALREADY_OWNED = 0x0F,
     SPIN_LOCK_NOT_OWNED = 0x10,

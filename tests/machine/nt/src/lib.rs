@@ -2,13 +2,21 @@
 //!
 //! - [`sched`]: fibers on one operating-system thread, simulated processors, virtual time, interrupts;
 //! - [`exports`]: the kernel routines, by their Windows names and with the Windows x64 calling convention;
+//! - [`hal`]: those of them that live in the HAL crate, and the table through which they are reached;
 //! - [`bugcheck`]: how the machine stops;
 //! - [`counters`]: what is counted.
 
+#![allow(non_snake_case)]
+
 pub mod bugcheck;
-mod counters;
+pub mod counters;
+pub mod entry;
+pub mod exports;
+pub mod hal;
 pub mod ke;
+pub mod ob;
 pub mod sched;
 pub mod trace;
 
 pub use counters::{Counter, Counters, counters};
+pub use entry::{enter, enter_with};

@@ -76,7 +76,7 @@ fn call_with<R>(carried: usize, f: impl FnOnce() -> R) -> R {
 
 /// While it lives, the machine runs on behalf of the driver code below.
 #[derive(Debug)]
-pub(crate) struct Inside(());
+pub struct Inside(());
 
 /// Notes that a routine of the machine was entered and checks the stack used by the driver that called it.
 pub(crate) fn enter(routine: &'static str) -> Inside {
@@ -88,6 +88,12 @@ pub(crate) fn enter(routine: &'static str) -> Inside {
     account.nesting += 1;
     ACCOUNT.set(account);
     Inside(())
+}
+
+/// Whether a routine that has not entered yet was called by driver code itself, not by the machine on its behalf.
+pub(crate) fn called_by_driver() -> bool {
+    let account = ACCOUNT.get();
+    account.base != 0 && account.nesting == 0
 }
 
 /// Checks a stack pointer reported by `__chkstk`: what the driver is about to use.

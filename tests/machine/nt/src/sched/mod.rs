@@ -14,9 +14,12 @@ mod run;
 mod state;
 pub(crate) mod time;
 
+pub use crate::ke::thread::{JoinHandle, spawn};
 pub use idle::InterruptSource;
+pub(crate) use processor::Dpc;
 pub use processor::{APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL, Interrupt, PASSIVE_LEVEL};
-pub use run::{Config, run, spawn};
+pub use run::{Config, run};
+pub(crate) use run::{abandon_current, start_thread};
 pub(crate) use state::{Kernel, State, try_with, with};
 pub use state::{Kind, Place, ThreadId};
 
@@ -54,8 +57,8 @@ impl Point {
             Self::Register => 400,
             Self::Routine | Self::Lower => 60,
             Self::Lock | Self::Memory => 20,
-            Self::Spin => 50,
-            Self::Stall | Self::Yield => 0,
+            Self::Spin | Self::Yield => 50,
+            Self::Stall => 0,
         }
     }
 }
@@ -87,11 +90,21 @@ pub(crate) fn service() {
 }
 
 fn deliver(interrupt: &Interrupt) {
-    let before = with(|k| std::mem::replace(&mut k.here().irql, interrupt.irql));
+    let (before, spinning_on) = with(|k| {
+        let processor = k.here();
+        (
+            std::mem::replace(&mut processor.irql, interrupt.irql),
+            processor.spinning_on.take(),
+        )
+    });
     counters().interrupts.increment();
     crate::trace::record("interrupt", interrupt.vector);
     (interrupt.service)();
-    let after = with(|k| std::mem::replace(&mut k.here().irql, before));
+    let after = with(|k| {
+        let processor = k.here();
+        processor.spinning_on = spinning_on;
+        std::mem::replace(&mut processor.irql, before)
+    });
     if after != interrupt.irql {
         let parameters = [0x111, interrupt.vector, interrupt.irql.into(), after.into()];
         let explanation =

@@ -7,6 +7,8 @@ use super::state::{self, Kernel, Kind, State, ThreadId, with};
 use super::time::Clock;
 use super::{Point, fiber, idle, service};
 use crate::bugcheck::{Stop, stop_machine};
+use crate::ke::thread;
+use nt_sys::STATUS_SUCCESS;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -64,6 +66,8 @@ pub fn run<R: 'static>(config: Config, f: impl FnOnce() -> R + 'static) -> R {
         processors: Vec::new(),
         threads: Vec::new(),
         ready: VecDeque::new(),
+        waiters: Vec::new(),
+        timers: BTreeMap::new(),
         current: 0,
         clock: Clock::default(),
         policy: config.policy,
@@ -86,7 +90,7 @@ pub fn run<R: 'static>(config: Config, f: impl FnOnce() -> R + 'static) -> R {
     }
     let result = Rc::new(RefCell::new(None));
     let slot = result.clone();
-    let main = spawn("main", Kind::User, move || {
+    let (_, main) = thread::create("main", Kind::User, move || {
         let value = f();
         *slot.borrow_mut() = Some(value);
     });
@@ -100,13 +104,12 @@ pub fn run<R: 'static>(config: Config, f: impl FnOnce() -> R + 'static) -> R {
     }
 }
 
-/// Creates a thread that will run `f`. Callable at any IRQL: the thread is ready, it does not run before the next
-/// switch point.
-pub fn spawn(name: &str, kind: Kind, f: impl FnOnce() + 'static) -> ThreadId {
+/// Makes a thread that will run `f`. It is ready; it does not run before the next switch point.
+pub(crate) fn start_thread(name: &str, kind: Kind, f: impl FnOnce() + 'static) -> ThreadId {
     let id = create(name.to_owned(), kind, State::Ready, move || {
         service();
         f();
-        crate::ke::thread::terminated();
+        thread::terminate(STATUS_SUCCESS);
     });
     with(|k| k.make_ready(id));
     id

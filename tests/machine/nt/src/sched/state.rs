@@ -6,6 +6,7 @@ use super::time::{Clock, Deadline};
 use super::{DISPATCH_LEVEL, InterruptSource, PASSIVE_LEVEL, Point};
 use crate::bugcheck::{Stop, stop_machine};
 use crate::counters;
+use crate::ke::timer::Timers;
 use std::collections::VecDeque;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, TryLockError};
@@ -62,6 +63,9 @@ pub(crate) struct Thread {
     pub(crate) wait_status: i32,
     /// Depth of KeEnterCriticalRegion.
     pub(crate) critical_regions: u32,
+    /// Mutexes owned.
+    pub(crate) mutexes: u32,
+    pub(crate) priority: i32,
 }
 
 /// The state of the simulated kernel that the scheduler decides by.
@@ -70,6 +74,9 @@ pub(crate) struct Kernel {
     pub(crate) threads: Vec<Thread>,
     /// Threads that could run, in order of readiness.
     pub(crate) ready: VecDeque<ThreadId>,
+    /// Threads that wait, in the order in which they began to.
+    pub(crate) waiters: Vec<ThreadId>,
+    pub(crate) timers: Timers,
     /// The processor that runs now.
     pub(crate) current: usize,
     pub(crate) clock: Clock,
@@ -137,15 +144,15 @@ impl Kernel {
             wait: None,
             wait_status: 0,
             critical_regions: 0,
+            mutexes: 0,
+            priority: 8,
         });
         id
     }
 
     /// Makes a thread ready to run.
     pub(crate) fn make_ready(&mut self, id: ThreadId) {
-        let thread = self.thread(id);
-        thread.state = State::Ready;
-        thread.wait = None;
+        self.thread(id).state = State::Ready;
         self.ready.push_back(id);
     }
 
@@ -169,6 +176,7 @@ impl Kernel {
 
     pub(super) fn expire(&mut self, deadline: Deadline) {
         match deadline {
+            Deadline::Timer(timer) => crate::ke::timer::expire(self, timer),
             Deadline::Wait(thread) => crate::ke::wait::time_out(self, thread),
         }
     }

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 /// What happens at a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Deadline {
+    /// A KTIMER, by its address.
+    Timer(usize),
     /// The wait of a thread times out.
     Wait(ThreadId),
 }
