@@ -13,15 +13,13 @@ mod signal;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::ptr::NonNull;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use thiserror::Error;
 
+use crate::{PAGE_SIZE, SystemError};
 pub use signal::{Exception, set_exception_hook, set_fault_hook};
-
-const PAGE_SIZE: usize = 4096;
 
 /// What is behind a trapped range of memory.
 ///
@@ -49,14 +47,8 @@ pub enum TrapError {
     #[error("no trapped range starts at {0:#x}")]
     NotMapped(usize),
     /// An operating system call failed.
-    #[error("cannot {action}")]
-    System {
-        /// What was tried.
-        action: &'static str,
-        /// Why it failed.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    System(#[from] SystemError),
 }
 
 struct Region {
@@ -84,10 +76,7 @@ pub fn map(length: usize, space: Arc<dyn RegisterSpace>) -> Result<*mut u8, Trap
             MapFlags::PRIVATE | MapFlags::NORESERVE,
         )
     }
-    .map_err(|errno| TrapError::System {
-        action: "reserve address space for registers",
-        source: errno.into(),
-    })?;
+    .map_err(SystemError::of("reserve address space for registers"))?;
     let base = reservation.cast::<u8>().wrapping_add(PAGE_SIZE);
     REGIONS
         .write()
@@ -105,12 +94,9 @@ pub fn unmap(base: *mut u8) -> Result<(), TrapError> {
         .ok_or(TrapError::NotMapped(base as usize))?;
     let reservation = base.wrapping_sub(PAGE_SIZE);
     // SAFETY: the reservation made in `map`, which nobody else knows.
-    unsafe { munmap(reservation.cast(), reserved(region.length)) }.map_err(|errno| {
-        TrapError::System {
-            action: "release address space of registers",
-            source: errno.into(),
-        }
-    })
+    unsafe { munmap(reservation.cast(), reserved(region.length)) }
+        .map_err(SystemError::of("release address space of registers"))?;
+    Ok(())
 }
 
 /// The offset and the space behind a trapped address.
@@ -124,58 +110,4 @@ fn find(address: usize) -> Option<(u64, Arc<dyn RegisterSpace>)> {
 /// Bytes of address space for a range: whole pages, and one more on either side.
 fn reserved(length: usize) -> usize {
     length.next_multiple_of(PAGE_SIZE) + 2 * PAGE_SIZE
-}
-
-/// A page of code that stays as it is for the life of the value.
-struct CodePage(NonNull<u8>);
-
-// SAFETY: the page is never written again.
-unsafe impl Send for CodePage {}
-// SAFETY: as above.
-unsafe impl Sync for CodePage {}
-
-impl CodePage {
-    /// Maps `code`, at most a page of it, executable and not writable.
-    fn new(code: &[u8]) -> Result<Self, TrapError> {
-        let failed = |errno: rustix::io::Errno| TrapError::System {
-            action: "map code",
-            source: errno.into(),
-        };
-        assert!(
-            code.len() <= PAGE_SIZE,
-            "code of {} bytes for one page",
-            code.len()
-        );
-        // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
-        let page = unsafe {
-            mmap_anonymous(
-                std::ptr::null_mut(),
-                PAGE_SIZE,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::PRIVATE,
-            )
-        }
-        .map_err(failed)?;
-        let page = Self(NonNull::new(page.cast()).expect("a mapping is never at address zero"));
-        // SAFETY: the page is writable, has room for the code, and is nobody else's.
-        unsafe { std::ptr::copy_nonoverlapping(code.as_ptr(), page.0.as_ptr(), code.len()) };
-        // SAFETY: the page made above.
-        unsafe {
-            rustix::mm::mprotect(
-                page.0.as_ptr().cast(),
-                PAGE_SIZE,
-                rustix::mm::MprotectFlags::READ | rustix::mm::MprotectFlags::EXEC,
-            )
-        }
-        .map_err(failed)?;
-        Ok(page)
-    }
-}
-
-impl Drop for CodePage {
-    fn drop(&mut self) {
-        // SAFETY: the page made in `new`, which no caller runs any more.
-        let result = unsafe { munmap(self.0.as_ptr().cast(), PAGE_SIZE) };
-        debug_assert_eq!(result, Ok(()));
-    }
 }

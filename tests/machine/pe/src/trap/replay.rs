@@ -8,7 +8,8 @@ use iced_x86::{
 };
 use thiserror::Error;
 
-use super::{CodePage, TrapError};
+use crate::SystemError;
+use crate::code::CodePage;
 
 /// The longest instruction there is.
 pub(super) const LONGEST: usize = 15;
@@ -52,7 +53,7 @@ pub(super) enum ReplayError {
     #[error("it cannot be encoded with another operand: {0}")]
     Encoding(#[from] IcedError),
     #[error(transparent)]
-    Code(#[from] TrapError),
+    Code(#[from] SystemError),
 }
 
 /// An instruction that can be run on a register.
@@ -191,7 +192,7 @@ impl Replay {
         }
         // SAFETY: the page holds a function of this type.
         let function: unsafe extern "sysv64" fn(*mut Context) =
-            unsafe { std::mem::transmute(self.code.0.as_ptr()) };
+            unsafe { std::mem::transmute(self.code.address().as_ptr()) };
         // SAFETY: it accesses its argument and the stack only, and keeps what the calling convention wants kept.
         unsafe { function(context) };
         if let Some((number, value, _)) = index {

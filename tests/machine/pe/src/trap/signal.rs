@@ -6,8 +6,9 @@ use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::replay::{ARITHMETIC_FLAGS, Context, LONGEST, Replay, decode, text};
-use super::{PAGE_SIZE, TrapError, find};
+use super::{TrapError, find};
 use crate::stop::stop;
+use crate::{PAGE_SIZE, SystemError};
 
 /// A processor exception that is not a page fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,10 +40,8 @@ pub fn set_exception_hook(hook: fn(Exception, u64) -> !) -> Result<(), TrapError
     [libc::SIGTRAP, libc::SIGILL, libc::SIGFPE]
         .into_iter()
         .try_for_each(|signal| handle(signal, on_exception))
-        .map_err(|source| TrapError::System {
-            action: "handle exceptions",
-            source,
-        })
+        .map_err(SystemError::of("handle exceptions"))?;
+    Ok(())
 }
 
 type Handler = extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
@@ -52,10 +51,7 @@ pub(super) fn install() -> Result<(), TrapError> {
     static INSTALLED: Mutex<bool> = Mutex::new(false);
     let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
     if !*installed {
-        handle(libc::SIGSEGV, on_fault).map_err(|source| TrapError::System {
-            action: "handle faults",
-            source,
-        })?;
+        handle(libc::SIGSEGV, on_fault).map_err(SystemError::of("handle faults"))?;
         *installed = true;
     }
     Ok(())

@@ -1,13 +1,14 @@
 //! Every instruction form on a trapped register does what it does on memory.
 
 use std::arch::asm;
-use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use iced_x86::{Code, Instruction, MemoryOperand, Register};
 
 use super::replay::{ARITHMETIC_FLAGS, Context, Replay, ReplayError, decode, emit};
-use super::{CodePage, RegisterSpace, TrapError, map, set_exception_hook, set_fault_hook, unmap};
+use super::{RegisterSpace, TrapError, map, set_exception_hook, set_fault_hook, unmap};
+use crate::code::CodePage;
+use crate::own_process::{in_own_process, stopped};
 
 const LENGTH: usize = 0x200;
 
@@ -77,7 +78,7 @@ fn run(instruction: &Instruction, base: *mut u8, context: &Context) -> Context {
     let page = CodePage::new(&emit(instruction, Register::R15).unwrap()).unwrap();
     // SAFETY: the page holds a function of this type.
     let function: unsafe extern "sysv64" fn(*mut Context) =
-        unsafe { std::mem::transmute(page.0.as_ptr()) };
+        unsafe { std::mem::transmute(page.address().as_ptr()) };
     let mut context = *context;
     let index = context.registers[Register::RDI.number()];
     let start = base as u64 + OPERAND as u64;
@@ -456,25 +457,9 @@ fn what_cannot_be_trapped_is_refused_by_name() {
     assert!(matches!(refused(&[0xd9, 0x00]), ReplayError::Registers));
 }
 
-/// Runs the test of this name again in a process of its own, where `STOPS` is set, and returns its standard error.
-fn stopped(name: &str) -> String {
-    let program = std::env::current_exe().unwrap();
-    let output = Command::new(program)
-        .args(["--exact", "--nocapture", &format!("trap::tests::{name}")])
-        .env("STOPS", "1")
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(9), "{output:?}");
-    String::from_utf8(output.stderr).unwrap()
-}
-
-fn stops() -> bool {
-    std::env::var_os("STOPS").is_some()
-}
-
 #[test]
 fn other_faults_reach_the_hook() {
-    if stops() {
+    if in_own_process() {
         let base = map(6, Model::new(&[0; 8])).unwrap();
         set_fault_hook(|address, _, write| {
             eprintln!("fault at offset {:#x}, write {write}", address & 0xfff);
@@ -484,14 +469,14 @@ fn other_faults_reach_the_hook() {
         unsafe { base.wrapping_add(4).cast::<u32>().write_volatile(0) };
     }
     assert_eq!(
-        stopped("other_faults_reach_the_hook").trim_end(),
+        stopped("trap::tests::other_faults_reach_the_hook").trim_end(),
         "fault at offset 0x7, write true"
     );
 }
 
 #[test]
 fn a_pointer_that_is_no_address_is_reported_as_windows_does() {
-    if stops() {
+    if in_own_process() {
         map(8, Model::new(&[0; 8])).unwrap();
         set_fault_hook(|address, _, _| {
             eprintln!("fault at {address:#x}");
@@ -500,13 +485,13 @@ fn a_pointer_that_is_no_address_is_reported_as_windows_does() {
         // SAFETY: never returns.
         unsafe { asm!("mov eax, [{}]", in(reg) 0xdfdf_dfdf_dfdf_dfdf_u64, out("eax") _) };
     }
-    let stopped = stopped("a_pointer_that_is_no_address_is_reported_as_windows_does");
+    let stopped = stopped("trap::tests::a_pointer_that_is_no_address_is_reported_as_windows_does");
     assert_eq!(stopped.trim_end(), "fault at 0xffffffffffffffff");
 }
 
 #[test]
 fn exceptions_reach_the_hook() {
-    if stops() {
+    if in_own_process() {
         set_exception_hook(|exception, _| {
             eprintln!("{exception:?}");
             std::process::exit(9)
@@ -516,14 +501,14 @@ fn exceptions_reach_the_hook() {
         unsafe { asm!("ud2") };
     }
     assert_eq!(
-        stopped("exceptions_reach_the_hook").trim_end(),
+        stopped("trap::tests::exceptions_reach_the_hook").trim_end(),
         "IllegalInstruction"
     );
 }
 
 #[test]
 fn an_instruction_that_cannot_be_trapped_stops_with_its_text() {
-    if stops() {
+    if in_own_process() {
         let base = map(16, Model::new(&[0; 16])).unwrap();
         crate::set_stop_hook(|text| {
             eprintln!("{text}");
@@ -532,6 +517,6 @@ fn an_instruction_that_cannot_be_trapped_stops_with_its_text() {
         // SAFETY: never returns.
         unsafe { asm!("movups xmm0, [{}]", in(reg) base, out("xmm0") _) };
     }
-    let stopped = stopped("an_instruction_that_cannot_be_trapped_stops_with_its_text");
+    let stopped = stopped("trap::tests::an_instruction_that_cannot_be_trapped_stops_with_its_text");
     assert!(stopped.starts_with("`movups xmm0,[r"), "{stopped}");
 }
