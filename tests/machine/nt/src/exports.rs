@@ -18,6 +18,10 @@ macro_rules! exports {
 }
 
 exports! {
+    ex::lookaside {
+        ExInitializeLookasideListEx, ExDeleteLookasideListEx, ExAllocateFromLookasideListEx, ExFreeToLookasideListEx,
+    }
+    ex::pool { ExAllocatePool2, ExAllocatePoolWithTag, ExFreePool, ExFreePoolWithTag }
     hal {
         IoGetDmaAdapter, IoConnectInterruptEx, IoDisconnectInterruptEx, IoReportInterruptActive,
         IoReportInterruptInactive, IoGetDeviceProperty, IoGetDevicePropertyData, IoSetDevicePropertyData,
@@ -52,6 +56,15 @@ exports! {
         KeQueryInterruptTime, KeQueryInterruptTimePrecise, KeQueryUnbiasedInterruptTime, KeQueryTimeIncrement,
     }
     ke::wait { KeWaitForSingleObject, KeWaitForMultipleObjects, KeDelayExecutionThread }
+    mm::contiguous {
+        MmAllocateContiguousMemory, MmAllocateContiguousMemorySpecifyCache, MmAllocateContiguousNodeMemory,
+        MmFreeContiguousMemory, MmFreeContiguousMemorySpecifyCache,
+    }
+    mm::map { MmMapLockedPagesSpecifyCache, MmUnmapLockedPages }
+    mm::mdl {
+        IoAllocateMdl, IoFreeMdl, MmSizeOfMdl, MmBuildMdlForNonPagedPool, MmProbeAndLockPages, MmUnlockPages,
+        IoBuildPartialMdl, MmGetPhysicalAddress,
+    }
     ob {
         ObfReferenceObject, ObfDereferenceObject, ObDereferenceObjectDeferDelete, ObReferenceObjectByHandle, ZwClose,
     }

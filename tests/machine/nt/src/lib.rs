@@ -11,9 +11,11 @@
 pub mod bugcheck;
 pub mod counters;
 pub mod entry;
+pub mod ex;
 pub mod exports;
 pub mod hal;
 pub mod ke;
+pub mod mm;
 pub mod ob;
 pub mod sched;
 pub mod trace;

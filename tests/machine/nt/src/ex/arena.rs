@@ -31,19 +31,26 @@ impl Arena {
     }
 
     /// Takes a range of `size` bytes (a multiple of [`UNIT`]), growing the arena if there is none.
-    pub(super) fn take(&mut self, memory: &PhysicalMemory, size: usize) -> Result<NonNull<u8>, MemoryError> {
+    pub(super) fn take(
+        &mut self,
+        memory: &PhysicalMemory,
+        size: usize,
+    ) -> Result<NonNull<u8>, MemoryError> {
         if let Some(address) = self.find(size) {
             return Ok(address);
         }
         self.grow(memory, ARENA_PAGES.max(size.div_ceil(PAGE_SIZE)))?;
-        self.find(size).ok_or(MemoryError::Exhausted { pages: size / PAGE_SIZE })
+        self.find(size).ok_or(MemoryError::Exhausted {
+            pages: size / PAGE_SIZE,
+        })
     }
 
     fn grow(&mut self, memory: &PhysicalMemory, pages: usize) -> Result<(), MemoryError> {
         let frames = memory.allocate(Zone::High, pages)?;
         let base = memory.map(&frames)?;
         self.base.push(base);
-        self.free.insert(base.as_ptr().expose_provenance(), pages * PAGE_SIZE);
+        self.free
+            .insert(base.as_ptr().expose_provenance(), pages * PAGE_SIZE);
         Ok(())
     }
 
@@ -85,7 +92,11 @@ fn place(start: usize, size: usize) -> usize {
         return start.next_multiple_of(PAGE_SIZE);
     }
     let fits = start / PAGE_SIZE == (start + size - 1) / PAGE_SIZE;
-    if fits { start } else { start.next_multiple_of(PAGE_SIZE) }
+    if fits {
+        start
+    } else {
+        start.next_multiple_of(PAGE_SIZE)
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! Executive: pool, lookaside lists, work items.
 
-pub(crate) mod fastmutex;
+mod arena;
 pub(crate) mod lookaside;
 pub mod pool;
-mod arena;
-pub(crate) mod workitem;

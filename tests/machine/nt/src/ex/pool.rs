@@ -4,6 +4,7 @@
 //! filled when freed, and held back for a while, so that a write after the free is found when it is handed out again.
 
 use super::arena::{Arena, UNIT};
+use super::lookaside;
 use crate::bugcheck::{self, code};
 use crate::counters;
 use crate::entry::{enter_with, verifier};
@@ -14,7 +15,6 @@ use machine_bus::PAGE_SIZE;
 use nt_sys::{POOL_FLAGS, POOL_TYPE, SIZE_T, ULONG};
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::c_void;
-use std::fmt::Write;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -37,6 +37,17 @@ pub enum Pool {
     NonPaged,
     /// Only below DISPATCH_LEVEL.
     Paged,
+}
+
+impl Pool {
+    /// The pool that a POOL_TYPE means.
+    pub(crate) fn of(pool_type: POOL_TYPE) -> Self {
+        if pool_type & nt_sys::_POOL_TYPE::PagedPool != 0 {
+            Self::Paged
+        } else {
+            Self::NonPaged
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -84,7 +95,13 @@ fn state() -> MutexGuard<'static, State> {
 
 /// The four characters of a tag.
 pub fn tag_name(tag: u32) -> String {
-    let printable = |byte: u8| if byte.is_ascii_graphic() { byte as char } else { '.' };
+    let printable = |byte: u8| {
+        if byte.is_ascii_graphic() {
+            byte as char
+        } else {
+            '.'
+        }
+    };
     tag.to_le_bytes().map(printable).iter().collect()
 }
 
@@ -98,6 +115,23 @@ pub fn allocate(pool: Pool, length: usize, tag: u32) -> Option<*mut c_void> {
     take(pool, length, tag, false, None)
 }
 
+/// As [`allocate`], on behalf of driver code or not.
+pub(crate) fn allocate_for(
+    by_driver: bool,
+    pool: Pool,
+    length: usize,
+    tag: u32,
+) -> Option<*mut c_void> {
+    take(pool, length, tag, by_driver, None)
+}
+
+/// Whether the address is in a block of paged pool.
+pub(crate) fn is_paged(address: usize) -> bool {
+    let state = state();
+    let block = state.live.range(..=address).next_back();
+    block.is_some_and(|(_, block)| block.range.contains(&address) && block.pool == Pool::Paged)
+}
+
 /// Frees what [`allocate`] returned.
 ///
 /// # Safety
@@ -106,7 +140,13 @@ pub unsafe fn free(block: *mut c_void) {
     give_back(block.addr(), None);
 }
 
-fn take(pool: Pool, length: usize, tag: u32, by_driver: bool, fill: Option<u8>) -> Option<*mut c_void> {
+fn take(
+    pool: Pool,
+    length: usize,
+    tag: u32,
+    by_driver: bool,
+    fill: Option<u8>,
+) -> Option<*mut c_void> {
     let memory = mm::memory();
     let mut state = state();
     if by_driver && let Some(left) = state.fail_in.as_mut() {
@@ -146,7 +186,12 @@ fn take(pool: Pool, length: usize, tag: u32, by_driver: bool, fill: Option<u8>) 
 fn give_back(address: usize, tag: Option<u32>) {
     let mut state = state();
     let Some(block) = state.live.get(&address).cloned() else {
-        let freed = state.freed.iter().rev().find(|block| block.start == address).cloned();
+        let freed = state
+            .freed
+            .iter()
+            .rev()
+            .find(|block| block.start == address)
+            .cloned();
         drop(state);
         bad_free(address, freed);
     };
@@ -156,9 +201,13 @@ fn give_back(address: usize, tag: Option<u32>) {
     state.live.remove(&address);
     fill_range(&block.range, FREED);
     state.freed.push_back(block);
-    let oldest = (state.freed.len() > HELD_BACK).then(|| state.freed.pop_front()).flatten();
+    let oldest = (state.freed.len() > HELD_BACK)
+        .then(|| state.freed.pop_front())
+        .flatten();
     if let Some(oldest) = &oldest {
-        state.arena.give_back(oldest.range.start, oldest.range.len());
+        state
+            .arena
+            .give_back(oldest.range.start, oldest.range.len());
     }
     drop(state);
     counters().pool_frees.increment();
@@ -171,7 +220,11 @@ fn bad_free(address: usize, freed: Option<Block>) -> ! {
     match freed {
         Some(block) => {
             let explanation = format!("{} was freed already", describe(&block));
-            bugcheck::stop(code::BAD_POOL_CALLER, [7, 0, 0, address as u64], explanation)
+            bugcheck::stop(
+                code::BAD_POOL_CALLER,
+                [7, 0, 0, address as u64],
+                explanation,
+            )
         }
         None => verifier(
             [0x10, address as u64, 0, 0],
@@ -187,8 +240,16 @@ fn check_free(block: &Block, tag: Option<u32>) {
         Pool::NonPaged => (0x12, DISPATCH_LEVEL),
     };
     if irql > highest {
-        let parameters = [violation, irql.into(), pool_type(block.pool), block.start as u64];
-        verifier(parameters, format!("{} is freed at IRQL {irql}", describe(block)));
+        let parameters = [
+            violation,
+            irql.into(),
+            pool_type(block.pool),
+            block.start as u64,
+        ];
+        verifier(
+            parameters,
+            format!("{} is freed at IRQL {irql}", describe(block)),
+        );
     }
     if let Some(tag) = tag.filter(|&tag| tag != 0 && tag != block.tag) {
         let explanation = format!("{} is freed with tag '{}'", describe(block), tag_name(tag));
@@ -202,12 +263,27 @@ fn check_free(block: &Block, tag: Option<u32>) {
         timer.or_else(|| dpc::queued_in(k, &inside).map(|dpc| (1, dpc, "DPC")))
     });
     if let Some((kind, object, name)) = object {
-        let explanation = format!("{} is freed with an active {name} at {object:#x} in it", describe(block));
+        let explanation = format!(
+            "{} is freed with an active {name} at {object:#x} in it",
+            describe(block)
+        );
         let parameters = [kind, object as u64, inside.start as u64, inside.end as u64];
         bugcheck::stop(code::TIMER_OR_DPC_INVALID, parameters, explanation);
     }
+    if let Some(list) = lookaside::active_in(inside.clone()) {
+        let explanation = format!(
+            "{} is freed with lookaside list {list:#x} in it",
+            describe(block)
+        );
+        let parameters = [0xCC, list as u64, block.start as u64, block.length as u64];
+        verifier(parameters, explanation);
+    }
     if let Some(lock) = spinlock::held_in(inside) {
-        let explanation = format!("{} is freed with {} in it", describe(block), spinlock::describe(lock));
+        let explanation = format!(
+            "{} is freed with {} in it",
+            describe(block),
+            spinlock::describe(lock)
+        );
         verifier([0x16, 0, block.start as u64, 0], explanation);
     }
 }
@@ -215,12 +291,18 @@ fn check_free(block: &Block, tag: Option<u32>) {
 fn check_guards(block: &Block) {
     let [before, after] = block.guards();
     if let Some(at) = first_other(&before, GUARD) {
-        let explanation = format!("the bytes before {} were written at {at:#x}", describe(block));
+        let explanation = format!(
+            "the bytes before {} were written at {at:#x}",
+            describe(block)
+        );
         let parameters = [0x20, block.start as u64, at as u64, 0];
         bugcheck::stop(code::BAD_POOL_HEADER, parameters, explanation);
     }
     if let Some(at) = first_other(&after, GUARD) {
-        let explanation = format!("the bytes after {} were written at {at:#x}", describe(block));
+        let explanation = format!(
+            "the bytes after {} were written at {at:#x}",
+            describe(block)
+        );
         let parameters = [0x51, block.start as u64, at as u64, block.length as u64];
         verifier(parameters, explanation);
     }
@@ -228,7 +310,10 @@ fn check_guards(block: &Block) {
 
 fn check_freed(block: &Block) {
     if let Some(at) = first_other(&block.range, FREED) {
-        let explanation = format!("{} was written at {at:#x} after it was freed", describe(block));
+        let explanation = format!(
+            "{} was written at {at:#x} after it was freed",
+            describe(block)
+        );
         let parameters = [3, block.start as u64, at as u64, 0];
         bugcheck::stop(code::BAD_POOL_HEADER, parameters, explanation);
     }
@@ -263,14 +348,20 @@ fn first_other(range: &Range<usize>, value: u8) -> Option<usize> {
     let start: *const u8 = std::ptr::with_exposed_provenance(range.start);
     // SAFETY: the range was taken from the arena; nobody writes it while it is looked at.
     let bytes = unsafe { std::slice::from_raw_parts(start, range.len()) };
-    bytes.iter().position(|&byte| byte != value).map(|offset| range.start + offset)
+    bytes
+        .iter()
+        .position(|&byte| byte != value)
+        .map(|offset| range.start + offset)
 }
 
 /// Checks the guards of every block, and that no freed block was written.
 pub fn check_all() {
     let (live, freed) = {
         let state = state();
-        (state.live.values().cloned().collect::<Vec<_>>(), state.freed.clone())
+        (
+            state.live.values().cloned().collect::<Vec<_>>(),
+            state.freed.clone(),
+        )
     };
     live.iter().for_each(check_guards);
     freed.iter().for_each(check_freed);
@@ -297,18 +388,30 @@ pub fn check_unload(driver: &str) {
     }
     let parameters = [0x62, driver.as_ptr().addr() as u64, 0, count as u64];
     let explanation = format!("{driver} is unloaded without having freed its pool allocations");
-    bugcheck::stop_with(code::DRIVER_VERIFIER_DETECTED_VIOLATION, parameters, explanation, |out| {
-        for (tag, (blocks, bytes)) in &leaks {
-            let _ = writeln!(out, "  tag '{}': {blocks} blocks, {bytes} bytes", tag_name(*tag));
-        }
-    });
+    bugcheck::stop_with(
+        code::DRIVER_VERIFIER_DETECTED_VIOLATION,
+        parameters,
+        explanation,
+        |out| {
+            for (tag, (blocks, bytes)) in &leaks {
+                let _ = writeln!(
+                    out,
+                    "  tag '{}': {blocks} blocks, {bytes} bytes",
+                    tag_name(*tag)
+                );
+            }
+        },
+    );
 }
 
 /// IRQL, size and tag checks of an allocation, as Driver Verifier makes them.
 fn check_allocation(pool: Pool, length: usize) {
     let irql = sched::irql();
     if length == 0 {
-        verifier([0, irql.into(), pool_type(pool), 0], "a pool allocation of zero bytes");
+        verifier(
+            [0, irql.into(), pool_type(pool), 0],
+            "a pool allocation of zero bytes",
+        );
     }
     let (violation, highest) = match pool {
         Pool::Paged => (1, APC_LEVEL),
@@ -316,7 +419,10 @@ fn check_allocation(pool: Pool, length: usize) {
     };
     if irql > highest {
         let explanation = format!("a {pool:?} pool allocation at IRQL {irql}");
-        verifier([violation, irql.into(), pool_type(pool), length as u64], explanation);
+        verifier(
+            [violation, irql.into(), pool_type(pool), length as u64],
+            explanation,
+        );
     }
 }
 
@@ -325,9 +431,17 @@ fn check_allocation(pool: Pool, length: usize) {
 ///
 /// # Safety
 /// None.
-pub unsafe extern "win64" fn ExAllocatePool2(flags: POOL_FLAGS, length: SIZE_T, tag: ULONG) -> *mut c_void {
+pub unsafe extern "win64" fn ExAllocatePool2(
+    flags: POOL_FLAGS,
+    length: SIZE_T,
+    tag: ULONG,
+) -> *mut c_void {
     let by_driver = stack::called_by_driver();
-    let pool = if flags & POOL_FLAG_PAGED != 0 { Pool::Paged } else { Pool::NonPaged };
+    let pool = if flags & POOL_FLAG_PAGED != 0 {
+        Pool::Paged
+    } else {
+        Pool::NonPaged
+    };
     let length = length as usize;
     check_allocation(pool, length);
     let _inside = enter_with("ExAllocatePool2", DISPATCH_LEVEL, length);
@@ -346,10 +460,13 @@ pub unsafe extern "win64" fn ExAllocatePool2(flags: POOL_FLAGS, length: SIZE_T, 
 ///
 /// # Safety
 /// None.
-pub unsafe extern "win64" fn ExAllocatePoolWithTag(pool_type: POOL_TYPE, length: SIZE_T, tag: ULONG) -> *mut c_void {
+pub unsafe extern "win64" fn ExAllocatePoolWithTag(
+    pool_type: POOL_TYPE,
+    length: SIZE_T,
+    tag: ULONG,
+) -> *mut c_void {
     let by_driver = stack::called_by_driver();
-    let paged = pool_type as u32 & 1 != 0;
-    let pool = if paged { Pool::Paged } else { Pool::NonPaged };
+    let pool = Pool::of(pool_type);
     let length = length as usize;
     check_allocation(pool, length);
     let _inside = enter_with("ExAllocatePoolWithTag", DISPATCH_LEVEL, length);

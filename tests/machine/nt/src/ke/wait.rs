@@ -53,13 +53,6 @@ fn write_object(f: &mut fmt::Formatter<'_>, address: usize) -> fmt::Result {
     write!(f, "{} {address:#x}", header.kind_name())
 }
 
-impl Wait {
-    /// Whether the wait concerns an object in this range of addresses.
-    pub(crate) fn concerns(&self, range: &std::ops::Range<usize>) -> bool {
-        self.objects.iter().any(|object| range.contains(object))
-    }
-}
-
 /// Whether a wait of `thread` for the object would be satisfied.
 fn is_signaled(k: &mut Kernel, address: usize, thread: ThreadId) -> bool {
     // SAFETY: the caller waits for the object, so it is live.
