@@ -86,7 +86,7 @@ fn generate(headers: &Path) -> Result<String> {
         .layout_tests(true)
         .rust_target(bindgen::RustTarget::stable(91, 0).map_err(|e| anyhow::anyhow!("{e}"))?)
         .rust_edition(bindgen::RustEdition::Edition2024)
-        .formatter(bindgen::Formatter::None)
+        .formatter(bindgen::Formatter::Prettyplease)
         .generate()
         .context("bindgen refused tests/wdk/headers")?;
     Ok(bindings.to_string())

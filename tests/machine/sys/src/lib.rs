@@ -9,6 +9,9 @@
 //! type can be checked against them.
 
 pub mod ctypes;
+pub mod inline;
+#[cfg(test)]
+mod tests;
 
 #[allow(
     missing_docs,

@@ -105,6 +105,8 @@ NTSTATUS PsTerminateSystemThread(NTSTATUS ExitStatus);
 HANDLE PsGetCurrentProcessId(VOID);
 HANDLE PsGetCurrentThreadId(VOID);
 PEPROCESS IoGetCurrentProcess(VOID);
+HANDLE PsGetProcessId(PEPROCESS Process);
+PVOID MmGetSystemRoutineAddress(PUNICODE_STRING SystemRoutineName);
 
 LONG_PTR ObfReferenceObject(PVOID Object);
 LONG_PTR ObfDereferenceObject(PVOID Object);

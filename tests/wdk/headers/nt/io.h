@@ -525,10 +525,10 @@ NTSTATUS IoSetCompletionRoutineEx(PDEVICE_OBJECT DeviceObject, PIRP Irp, PIO_COM
                                   PVOID Context, BOOLEAN InvokeOnSuccess, BOOLEAN InvokeOnError,
                                   BOOLEAN InvokeOnCancel);
 BOOLEAN IoCancelIrp(PIRP Irp);
-PDRIVER_CANCEL IoSetCancelRoutine(PIRP Irp, PDRIVER_CANCEL CancelRoutine);
 VOID IoAcquireCancelSpinLock(PKIRQL Irql);
 VOID IoReleaseCancelSpinLock(KIRQL Irql);
 BOOLEAN IoIs32bitProcess(PIRP Irp);
+ULONG IoGetRequestorProcessId(PIRP Irp);
 
 // ---- routines: work items ---------------------------------------------------------------------------------------
 

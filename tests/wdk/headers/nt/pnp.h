@@ -471,6 +471,11 @@ typedef NTSTATUS DEVICE_RESET_HANDLER(PVOID InterfaceContext, DEVICE_RESET_TYPE 
                                       PVOID ResetParameters);
 typedef DEVICE_RESET_HANDLER *PDEVICE_RESET_HANDLER;
 
+#define DEVICE_RESET_INTERFACE_VERSION_1 1
+#define DEVICE_RESET_INTERFACE_VERSION_2 2
+#define DEVICE_RESET_INTERFACE_VERSION_3 3
+#define DEVICE_RESET_INTERFACE_VERSION 3
+
 typedef struct _DEVICE_RESET_INTERFACE_STANDARD {
     USHORT Size;
     USHORT Version;
@@ -480,7 +485,9 @@ typedef struct _DEVICE_RESET_INTERFACE_STANDARD {
     PDEVICE_RESET_HANDLER DeviceReset;
     ULONG SupportedResetTypes;
     PVOID Reserved;
+    // Resets particular to a bus; their routines are not described.
     PVOID QueryBusSpecificResetInfo;
+    PVOID DeviceBusSpecificReset;
     PVOID GetDeviceResetStatus;
 } DEVICE_RESET_INTERFACE_STANDARD, *PDEVICE_RESET_INTERFACE_STANDARD;
 
@@ -546,6 +553,6 @@ typedef struct _PCI_COMMON_HEADER {
 } PCI_COMMON_HEADER, *PPCI_COMMON_HEADER;
 
 typedef struct _PCI_COMMON_CONFIG {
-    PCI_COMMON_HEADER Header;
+    PCI_COMMON_HEADER;
     UCHAR DeviceSpecific[192];
 } PCI_COMMON_CONFIG, *PPCI_COMMON_CONFIG;

@@ -33,19 +33,8 @@ typedef struct _WDF_BIND_INFO2 {
     WDF_STRUCT_INFO *StructTable;
 } WDF_BIND_INFO2, *PWDF_BIND_INFO2;
 
-typedef struct _WDF_CLASS_BIND_INFO {
-    ULONG Size;
-    PWSTR ClassName;
-    WDF_VERSION Version;
-    WDFFUNC *FunctionTable;
-    ULONG FunctionTableCount;
-    PVOID ClassBindInfo;
-    NTSTATUS (*ClientBindClass)(PVOID BindFunction, PWDF_BIND_INFO BindInfo, PWDF_COMPONENT_GLOBALS Globals,
-                                struct _WDF_CLASS_BIND_INFO *ClassBindInfo);
-    VOID (*ClientUnbindClass)(PVOID UnbindFunction, PWDF_BIND_INFO BindInfo, PWDF_COMPONENT_GLOBALS Globals,
-                              struct _WDF_CLASS_BIND_INFO *ClassBindInfo);
-    PVOID ClassModule;
-} WDF_CLASS_BIND_INFO, *PWDF_CLASS_BIND_INFO;
+// Class extensions are not described.
+typedef struct _WDF_CLASS_BIND_INFO *PWDF_CLASS_BIND_INFO;
 
 NTSTATUS WdfVersionBind(PDRIVER_OBJECT DriverObject, PUNICODE_STRING RegistryPath, PWDF_BIND_INFO BindInfo,
                         PWDF_COMPONENT_GLOBALS *ComponentGlobals);
