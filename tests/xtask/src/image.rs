@@ -258,3 +258,6 @@ fn text(bytes: &[u8]) -> String {
         .trim_end_matches('\0')
         .to_owned()
 }
+
+#[cfg(test)]
+mod tests;

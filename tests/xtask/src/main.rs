@@ -1,11 +1,14 @@
 //! cargo xtask: the project's commands.
 
+mod ci;
+mod demo;
 mod driver;
 mod image;
 mod packages;
 mod process;
 mod project;
 mod requirements;
+mod suite;
 mod toolchain;
 
 use std::process::ExitCode;
@@ -16,14 +19,23 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "xtask", bin_name = "cargo xtask", version, about)]
 enum Command {
+    /// Copies a file through a device with the real driver, and compares what comes back.
+    Demo(demo::Options),
+    /// Runs all tests.
+    Test(suite::Options),
     /// Builds dmacard.sys and checks the image; its path is the last line printed.
     Driver(driver::Options),
     /// Installs the Debian packages that all commands need.
     Setup,
+    /// Format, lints, the driver for both processors: what is checked besides the tests.
+    Ci,
 }
 
 fn main() -> ExitCode {
     let done = match Command::parse() {
+        Command::Demo(options) => demo::run(&options),
+        Command::Test(options) => suite::run(&options),
+        Command::Ci => ci::run(),
         Command::Driver(options) => driver::run(&options),
         Command::Setup => packages::ensure(&packages::Need::ALL),
     };

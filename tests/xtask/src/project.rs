@@ -20,7 +20,19 @@ pub fn wdk() -> PathBuf {
 
 /// The driver's builds. Apart from the other workspace's, which another compiler makes.
 pub fn driver_target() -> PathBuf {
-    let target =
-        env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    root().join(target).join("driver")
+    target_or(root().join("target")).join("driver")
+}
+
+/// The builds of the tests' workspace.
+pub fn tests_target() -> PathBuf {
+    target_or(tests().join("target"))
+}
+
+/// A file of the repository that takes many transfers through a device.
+pub fn sample() -> PathBuf {
+    wdk().join("headers/wdf/ddi.inc")
+}
+
+fn target_or(default: PathBuf) -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or(default, |target| root().join(target))
 }
