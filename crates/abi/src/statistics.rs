@@ -67,6 +67,12 @@ impl Statistics {
         }
     }
 
+    /// The structure as it crosses the system.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        IntoBytes::as_bytes(self)
+    }
+
     /// Reads the structure from the start of what a driver returned, which may be longer (a newer driver). `None` if it
     /// is shorter.
     #[must_use]

@@ -1,2 +1,71 @@
 //! Safe Rust over the KMDF objects that a DMA driver uses.
+//!
+//! The framework's own rules become types, so that what it would answer with a bug check does not compile:
+//!
+//! - a [`dma::Transaction`] is in one of four states, and each call exists in the states that allow it;
+//! - a [`Request`] is a value that completing consumes; one that nobody completes is completed with an error when it is
+//!   dropped, so that no caller waits for ever;
+//! - a device's context is one typed value ([`context_type!`]), and a driver's callbacks are methods of it: they get
+//!   `&self`, run on several processors at once, and so cannot share anything that is not made for it;
+//! - an [`Interrupt`]'s service routine says what it found, and the deferred call follows from that;
+//! - [`Mmio`] registers are reached through the width and in the direction their constants say, inside a window whose
+//!   bounds the compiler has checked, and every read is checked for a device that has gone.
+//!
+//! # Layers
+//!
+//! [`status`], [`mmio`], [`slot`] and [`rundown`] are plain Rust: they hold what is worth testing alone, and their tests
+//! run on any host, [`slot`] and [`rundown`] under loom as well. Everything else calls the framework and exists for
+//! Windows targets only.
+//!
+//! # No unwinding, no panics
+//!
+//! Callbacks are `extern "C"` and no code path here or in the release image of the driver can panic: the image does
+//! not even import `KeBugCheckEx`, which the panic handler calls.
 #![no_std]
+
+#[cfg(any(test, loom))]
+extern crate std;
+
+pub mod mmio;
+pub mod rundown;
+pub mod slot;
+pub mod status;
+mod sync;
+pub mod unicode;
+
+pub use mmio::{DeviceGone, Mmio};
+pub use status::{NtStatus, Result};
+
+#[cfg(windows)]
+pub mod context;
+#[cfg(windows)]
+mod ddi;
+#[cfg(windows)]
+pub mod device;
+#[cfg(windows)]
+pub mod dma;
+#[cfg(windows)]
+pub mod driver;
+#[cfg(windows)]
+pub mod interrupt;
+#[cfg(windows)]
+pub mod io_space;
+#[cfg(windows)]
+pub mod log;
+#[cfg(windows)]
+pub mod queue;
+#[cfg(windows)]
+pub mod request;
+#[cfg(windows)]
+pub mod resources;
+#[cfg(windows)]
+pub mod thread;
+
+#[cfg(windows)]
+pub use {
+    device::{Device, DeviceInit},
+    interrupt::Interrupt,
+    io_space::IoSpace,
+    queue::Queue,
+    request::Request,
+};

@@ -1,0 +1,109 @@
+//! The framework's functions, each named and typed once.
+//!
+//! The framework hands a driver a table of functions; a header's inline functions hide it from C. Here each function
+//! the crate uses is declared with the index and the type that `wdk-sys` generates, so a wrong argument does not compile.
+//! [`complete`] checks once, before the first call, that the framework that was loaded fills all of them; after that a
+//! call is a load and a jump, with nothing that could panic.
+#![expect(non_snake_case, reason = "the functions are known by these names")]
+
+use wdk_sys::*;
+
+macro_rules! functions {
+    ($(
+        fn $name:ident($($parameter:ident: $kind:ty),* $(,)?) $(-> $result:ty)? = $pointer:ident[$index:ident];
+    )*) => {
+        $(
+            /// # Safety
+            ///
+            /// [`complete`] has returned `true`, and the function's own documentation is observed.
+            #[inline]
+            pub(crate) unsafe fn $name($($parameter: $kind),*) $(-> $result)? {
+                // SAFETY: `complete` has found this index to be inside the table.
+                let entry = unsafe { entry(_WDFFUNCENUM::$index) };
+                // SAFETY: the entry at a function's index has that function's type.
+                let function: $pointer = unsafe { core::mem::transmute::<WDFFUNC, $pointer>(entry) };
+                // SAFETY: the framework fills every entry of its table.
+                let function = unsafe { function.unwrap_unchecked() };
+                // SAFETY: set by the framework before the driver's entry point is called, and never again.
+                let globals = unsafe { WdfDriverGlobals };
+                // SAFETY: as the caller vouches for.
+                unsafe { function(globals, $($parameter),*) }
+            }
+        )*
+
+        /// One more than the highest index of a function used here.
+        const TABLE_LENGTH: usize = {
+            let mut length = 0;
+            $(
+                if length <= _WDFFUNCENUM::$index as usize {
+                    length = _WDFFUNCENUM::$index as usize + 1;
+                }
+            )*
+            length
+        };
+    };
+}
+
+/// Whether the framework that was loaded has every function used here. Any IRQL.
+pub(crate) fn complete() -> bool {
+    // SAFETY: set by the framework before the driver's entry point is called, and never again.
+    let count = unsafe { WdfFunctionCount };
+    count as usize >= TABLE_LENGTH
+}
+
+/// # Safety
+///
+/// `index` lies inside the table.
+#[inline]
+unsafe fn entry(index: _WDFFUNCENUM::Type) -> WDFFUNC {
+    // SAFETY: set by the framework before the driver's entry point is called, and never again.
+    let table = unsafe { WdfFunctions };
+    // SAFETY: inside the table, as the caller vouches for.
+    let entry = unsafe { table.add(index as usize) };
+    // SAFETY: the table is filled before the driver's entry point is called and does not change.
+    unsafe { entry.read() }
+}
+
+functions! {
+    fn WdfDriverCreate(driver_object: PDRIVER_OBJECT, registry_path: PCUNICODE_STRING, attributes: PWDF_OBJECT_ATTRIBUTES, config: PWDF_DRIVER_CONFIG, driver: *mut WDFDRIVER) -> NTSTATUS = PFN_WDFDRIVERCREATE[WdfDriverCreateTableIndex];
+
+    fn WdfFdoInitQueryProperty(init: PWDFDEVICE_INIT, property: DEVICE_REGISTRY_PROPERTY, length: ULONG, buffer: PVOID, result_length: PULONG) -> NTSTATUS = PFN_WDFFDOINITQUERYPROPERTY[WdfFdoInitQueryPropertyTableIndex];
+    fn WdfDeviceInitSetPnpPowerEventCallbacks(init: PWDFDEVICE_INIT, callbacks: PWDF_PNPPOWER_EVENT_CALLBACKS) = PFN_WDFDEVICEINITSETPNPPOWEREVENTCALLBACKS[WdfDeviceInitSetPnpPowerEventCallbacksTableIndex];
+    fn WdfDeviceInitSetIoType(init: PWDFDEVICE_INIT, io_type: WDF_DEVICE_IO_TYPE) = PFN_WDFDEVICEINITSETIOTYPE[WdfDeviceInitSetIoTypeTableIndex];
+    fn WdfDeviceInitSetCharacteristics(init: PWDFDEVICE_INIT, characteristics: ULONG, or_in_values: BOOLEAN) = PFN_WDFDEVICEINITSETCHARACTERISTICS[WdfDeviceInitSetCharacteristicsTableIndex];
+    fn WdfDeviceInitAssignSDDLString(init: PWDFDEVICE_INIT, sddl: PCUNICODE_STRING) -> NTSTATUS = PFN_WDFDEVICEINITASSIGNSDDLSTRING[WdfDeviceInitAssignSDDLStringTableIndex];
+
+    fn WdfDeviceCreate(init: *mut PWDFDEVICE_INIT, attributes: PWDF_OBJECT_ATTRIBUTES, device: *mut WDFDEVICE) -> NTSTATUS = PFN_WDFDEVICECREATE[WdfDeviceCreateTableIndex];
+    fn WdfDeviceSetAlignmentRequirement(device: WDFDEVICE, mask: ULONG) = PFN_WDFDEVICESETALIGNMENTREQUIREMENT[WdfDeviceSetAlignmentRequirementTableIndex];
+    fn WdfDeviceCreateDeviceInterface(device: WDFDEVICE, class: *const GUID, reference: PCUNICODE_STRING) -> NTSTATUS = PFN_WDFDEVICECREATEDEVICEINTERFACE[WdfDeviceCreateDeviceInterfaceTableIndex];
+    fn WdfDeviceConfigureRequestDispatching(device: WDFDEVICE, queue: WDFQUEUE, request_type: WDF_REQUEST_TYPE) -> NTSTATUS = PFN_WDFDEVICECONFIGUREREQUESTDISPATCHING[WdfDeviceConfigureRequestDispatchingTableIndex];
+
+    fn WdfObjectGetTypedContextWorker(object: WDFOBJECT, type_info: PCWDF_OBJECT_CONTEXT_TYPE_INFO) -> PVOID = PFN_WDFOBJECTGETTYPEDCONTEXTWORKER[WdfObjectGetTypedContextWorkerTableIndex];
+
+    fn WdfCmResourceListGetCount(list: WDFCMRESLIST) -> ULONG = PFN_WDFCMRESOURCELISTGETCOUNT[WdfCmResourceListGetCountTableIndex];
+    fn WdfCmResourceListGetDescriptor(list: WDFCMRESLIST, index: ULONG) -> PCM_PARTIAL_RESOURCE_DESCRIPTOR = PFN_WDFCMRESOURCELISTGETDESCRIPTOR[WdfCmResourceListGetDescriptorTableIndex];
+
+    fn WdfIoQueueCreate(device: WDFDEVICE, config: PWDF_IO_QUEUE_CONFIG, attributes: PWDF_OBJECT_ATTRIBUTES, queue: *mut WDFQUEUE) -> NTSTATUS = PFN_WDFIOQUEUECREATE[WdfIoQueueCreateTableIndex];
+    fn WdfIoQueueGetDevice(queue: WDFQUEUE) -> WDFDEVICE = PFN_WDFIOQUEUEGETDEVICE[WdfIoQueueGetDeviceTableIndex];
+
+    fn WdfRequestGetParameters(request: WDFREQUEST, parameters: PWDF_REQUEST_PARAMETERS) = PFN_WDFREQUESTGETPARAMETERS[WdfRequestGetParametersTableIndex];
+    fn WdfRequestRetrieveOutputBuffer(request: WDFREQUEST, minimum_length: usize, buffer: *mut PVOID, length: *mut usize) -> NTSTATUS = PFN_WDFREQUESTRETRIEVEOUTPUTBUFFER[WdfRequestRetrieveOutputBufferTableIndex];
+    fn WdfRequestCompleteWithInformation(request: WDFREQUEST, status: NTSTATUS, information: ULONG_PTR) = PFN_WDFREQUESTCOMPLETEWITHINFORMATION[WdfRequestCompleteWithInformationTableIndex];
+
+    fn WdfInterruptCreate(device: WDFDEVICE, config: PWDF_INTERRUPT_CONFIG, attributes: PWDF_OBJECT_ATTRIBUTES, interrupt: *mut WDFINTERRUPT) -> NTSTATUS = PFN_WDFINTERRUPTCREATE[WdfInterruptCreateTableIndex];
+    fn WdfInterruptGetDevice(interrupt: WDFINTERRUPT) -> WDFDEVICE = PFN_WDFINTERRUPTGETDEVICE[WdfInterruptGetDeviceTableIndex];
+    fn WdfInterruptGetInfo(interrupt: WDFINTERRUPT, info: PWDF_INTERRUPT_INFO) = PFN_WDFINTERRUPTGETINFO[WdfInterruptGetInfoTableIndex];
+    fn WdfInterruptQueueDpcForIsr(interrupt: WDFINTERRUPT) -> BOOLEAN = PFN_WDFINTERRUPTQUEUEDPCFORISR[WdfInterruptQueueDpcForIsrTableIndex];
+
+    fn WdfDmaEnablerCreate(device: WDFDEVICE, config: PWDF_DMA_ENABLER_CONFIG, attributes: PWDF_OBJECT_ATTRIBUTES, enabler: *mut WDFDMAENABLER) -> NTSTATUS = PFN_WDFDMAENABLERCREATE[WdfDmaEnablerCreateTableIndex];
+    fn WdfDmaEnablerGetFragmentLength(enabler: WDFDMAENABLER, direction: WDF_DMA_DIRECTION) -> usize = PFN_WDFDMAENABLERGETFRAGMENTLENGTH[WdfDmaEnablerGetFragmentLengthTableIndex];
+
+    fn WdfDmaTransactionCreate(enabler: WDFDMAENABLER, attributes: PWDF_OBJECT_ATTRIBUTES, transaction: *mut WDFDMATRANSACTION) -> NTSTATUS = PFN_WDFDMATRANSACTIONCREATE[WdfDmaTransactionCreateTableIndex];
+    fn WdfDmaTransactionInitializeUsingRequest(transaction: WDFDMATRANSACTION, request: WDFREQUEST, program: PFN_WDF_PROGRAM_DMA, direction: WDF_DMA_DIRECTION) -> NTSTATUS = PFN_WDFDMATRANSACTIONINITIALIZEUSINGREQUEST[WdfDmaTransactionInitializeUsingRequestTableIndex];
+    fn WdfDmaTransactionExecute(transaction: WDFDMATRANSACTION, context: PVOID) -> NTSTATUS = PFN_WDFDMATRANSACTIONEXECUTE[WdfDmaTransactionExecuteTableIndex];
+    fn WdfDmaTransactionGetBytesTransferred(transaction: WDFDMATRANSACTION) -> usize = PFN_WDFDMATRANSACTIONGETBYTESTRANSFERRED[WdfDmaTransactionGetBytesTransferredTableIndex];
+    fn WdfDmaTransactionGetRequest(transaction: WDFDMATRANSACTION) -> WDFREQUEST = PFN_WDFDMATRANSACTIONGETREQUEST[WdfDmaTransactionGetRequestTableIndex];
+    fn WdfDmaTransactionDmaCompleted(transaction: WDFDMATRANSACTION, status: *mut NTSTATUS) -> BOOLEAN = PFN_WDFDMATRANSACTIONDMACOMPLETED[WdfDmaTransactionDmaCompletedTableIndex];
+    fn WdfDmaTransactionDmaCompletedFinal(transaction: WDFDMATRANSACTION, length: usize, status: *mut NTSTATUS) -> BOOLEAN = PFN_WDFDMATRANSACTIONDMACOMPLETEDFINAL[WdfDmaTransactionDmaCompletedFinalTableIndex];
+    fn WdfDmaTransactionRelease(transaction: WDFDMATRANSACTION) -> NTSTATUS = PFN_WDFDMATRANSACTIONRELEASE[WdfDmaTransactionReleaseTableIndex];
+}

@@ -1,0 +1,64 @@
+//! The driver object.
+
+use wdk_sys::{
+    NTSTATUS, PCUNICODE_STRING, PDRIVER_OBJECT, PWDFDEVICE_INIT, ULONG, WDF_DRIVER_CONFIG,
+    WDFDRIVER,
+};
+
+use crate::device::DeviceInit;
+use crate::{NtStatus, Result, ddi};
+
+/// What a driver does when the system finds a device for it.
+pub trait DriverEvents {
+    /// `EvtDriverDeviceAdd`: makes a device object for a device that has been found. PASSIVE_LEVEL.
+    ///
+    /// # Errors
+    ///
+    /// Any; the device is then not started, and what has been made of it is undone.
+    fn device_add(init: DeviceInit) -> Result<()>;
+}
+
+/// Registers the driver with the framework; to be called from the driver's entry point, with its arguments.
+///
+/// # Errors
+///
+/// `STATUS_NOT_SUPPORTED` if the framework that was loaded is older than the functions used, otherwise what
+/// `WdfDriverCreate` returns.
+///
+/// # Safety
+///
+/// Called once, in the driver's entry point, with the arguments the system gave it.
+pub unsafe fn register<E: DriverEvents>(
+    driver: PDRIVER_OBJECT,
+    registry_path: PCUNICODE_STRING,
+) -> Result<()> {
+    if !ddi::complete() {
+        return Err(NtStatus::NOT_SUPPORTED);
+    }
+    let mut config = WDF_DRIVER_CONFIG {
+        Size: size_of::<WDF_DRIVER_CONFIG>() as ULONG,
+        EvtDriverDeviceAdd: Some(device_add::<E>),
+        ..WDF_DRIVER_CONFIG::default()
+    };
+    // SAFETY: the first two are the system's, the configuration lives across the call, and the rest may be null.
+    let status = unsafe {
+        ddi::WdfDriverCreate(
+            driver,
+            registry_path,
+            core::ptr::null_mut(),
+            &raw mut config,
+            core::ptr::null_mut(),
+        )
+    };
+    NtStatus::from_code(status).ok()
+}
+
+/// `EvtDriverDeviceAdd`.
+unsafe extern "C" fn device_add<E: DriverEvents>(
+    _driver: WDFDRIVER,
+    init: PWDFDEVICE_INIT,
+) -> NTSTATUS {
+    // SAFETY: the framework gives a structure that is this callback's until a device is created from it.
+    let init = unsafe { DeviceInit::from_raw(init) };
+    NtStatus::from(E::device_add(init)).code()
+}

@@ -1,0 +1,96 @@
+//! The hardware resources that a device is given when it starts.
+
+use core::marker::PhantomData;
+
+use wdk_sys::{
+    CM_PARTIAL_RESOURCE_DESCRIPTOR, CmResourceTypeInterrupt as INTERRUPT,
+    CmResourceTypeMemory as MEMORY, WDFCMRESLIST,
+};
+
+use crate::ddi;
+
+/// A list of translated resources, for the duration of a callback.
+#[derive(Debug, Clone, Copy)]
+pub struct ResourceList<'a> {
+    raw: WDFCMRESLIST,
+    callback: PhantomData<&'a ()>,
+}
+
+/// One resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Resource {
+    /// A window of memory, in the order of the base address registers.
+    Memory(MemoryResource),
+    /// An interrupt. Interrupt objects made before the device starts get theirs from the framework.
+    Interrupt,
+    /// Of a kind this crate does not tell apart; the number is the descriptor's type.
+    Other(u8),
+}
+
+/// A window of physical memory that is a device's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryResource {
+    pub(crate) start: i64,
+    pub(crate) length: usize,
+}
+
+impl MemoryResource {
+    /// Bytes of the window.
+    #[must_use]
+    pub const fn length(self) -> usize {
+        self.length
+    }
+}
+
+impl<'a> ResourceList<'a> {
+    /// # Safety
+    ///
+    /// `raw` is a valid list during `'a`.
+    pub(crate) const unsafe fn from_raw(raw: WDFCMRESLIST) -> Self {
+        Self {
+            raw,
+            callback: PhantomData,
+        }
+    }
+
+    /// The resources, in their order. PASSIVE_LEVEL.
+    pub fn iter(self) -> impl Iterator<Item = Resource> + use<'a> {
+        // SAFETY: the list is valid.
+        let count = unsafe { ddi::WdfCmResourceListGetCount(self.raw) };
+        (0..count).filter_map(move |index| {
+            // SAFETY: the list is valid; for an index it does not have the result is null.
+            let descriptor = unsafe { ddi::WdfCmResourceListGetDescriptor(self.raw, index) };
+            // SAFETY: null, or a descriptor that lives as long as the list and is not changed by anybody meanwhile.
+            unsafe { descriptor.as_ref() }.map(Resource::new)
+        })
+    }
+
+    /// The windows of memory, in the order of the base address registers. PASSIVE_LEVEL.
+    pub fn memory(self) -> impl Iterator<Item = MemoryResource> + use<'a> {
+        self.iter().filter_map(|resource| match resource {
+            Resource::Memory(memory) => Some(memory),
+            _ => None,
+        })
+    }
+}
+
+impl Resource {
+    fn new(descriptor: &CM_PARTIAL_RESOURCE_DESCRIPTOR) -> Self {
+        match u32::from(descriptor.Type) {
+            MEMORY => {
+                // SAFETY: the type says that this is the member in use.
+                let memory = unsafe { descriptor.u.Memory };
+                let start = memory.Start;
+                // SAFETY: every member of the union is the same 64 bits.
+                let start = unsafe { start.QuadPart };
+                Self::Memory(MemoryResource {
+                    start,
+                    length: memory.Length as usize,
+                })
+            }
+            INTERRUPT => Self::Interrupt,
+            _ => Self::Other(descriptor.Type),
+        }
+    }
+}
