@@ -1,40 +1,43 @@
-//! dmacard.sys.
+//! dmacard.sys: a KMDF driver for cards that move data by bus-master DMA.
+//!
+//! Reads and writes of a file address the card's memory; the card moves the data itself. Whoever wants to know how, in
+//! one sitting, follows one `WriteFile` through four phases, the four of the framework's documentation:
+//!
+//! 1. **Enabling DMA.** [`device::Card::add`]: the enabler says what the card can do, before anything else happens.
+//! 2. **The transaction.** [`transfer`], `begin`: the request comes out of its queue, is checked, and becomes a
+//!    transaction that the framework splits into transfers.
+//! 3. **Programming the card.** [`transfer`], `program`: the framework has mapped one transfer's memory, and the card is
+//!    told.
+//! 4. **Completion.** [`interrupt`]: the card interrupts, and a deferred call follows; [`transfer`], `drain`: the
+//!    transfer is reported to the framework, which goes back to phase 3 or says that the request is done.
+//!
+//! | file | role |
+//! |---|---|
+//! | `driver` | the entry point; which hardware is behind a new device |
+//! | `device` | one card: how it is set up, started, stopped |
+//! | `queue` | which requests arrive where, and how they end |
+//! | `transfer` | the way of a request through the DMA engine |
+//! | `interrupt` | the service routine and the deferred call |
+//! | `ioctl` | control requests |
+//! | `statistics` | what is counted |
+//! | `hw` | the hardware: one small implementation of a trait for each kind |
+//!
+//! # Who owns what
+//!
+//! A card has one DMA engine for both directions, so one queue gets reads and writes and hands out the next one when
+//! the one before it has been completed: requests wait in the framework's queue, in order, and are cancelled there by
+//! the framework. The card's one transaction is made with the card, and lies in its [`Slot`](kmdf::slot::Slot); who
+//! takes it out owns the request, alone. No lock is held anywhere while the framework is called, because there is none.
 #![no_std]
+#![forbid(unsafe_op_in_unsafe_fn)]
 
 extern crate wdk_panic;
 
-use wdk_alloc::WdkAllocator;
-use wdk_sys::{
-    NTSTATUS, PCUNICODE_STRING, PDRIVER_OBJECT, ULONG, WDF_DRIVER_CONFIG, WDF_NO_HANDLE,
-    WDF_NO_OBJECT_ATTRIBUTES, call_unsafe_wdf_function_binding,
-};
-
-#[global_allocator]
-static ALLOCATOR: WdkAllocator = WdkAllocator;
-
-/// Where the framework's entry code hands over to the driver.
-///
-/// # Safety
-/// Called once by FxDriverEntry with what the system passed to it.
-// SAFETY: FxDriverEntry calls the routine by this name, and no other has it.
-#[unsafe(export_name = "DriverEntry")]
-pub unsafe extern "system" fn driver_entry(
-    driver: PDRIVER_OBJECT,
-    registry_path: PCUNICODE_STRING,
-) -> NTSTATUS {
-    let mut config = WDF_DRIVER_CONFIG {
-        Size: size_of::<WDF_DRIVER_CONFIG>() as ULONG,
-        ..WDF_DRIVER_CONFIG::default()
-    };
-    // SAFETY: driver and registry path are the system's, the configuration lives across the call.
-    unsafe {
-        call_unsafe_wdf_function_binding!(
-            WdfDriverCreate,
-            driver,
-            registry_path,
-            WDF_NO_OBJECT_ATTRIBUTES,
-            &mut config,
-            WDF_NO_HANDLE.cast(),
-        )
-    }
-}
+mod device;
+mod driver;
+mod hw;
+mod interrupt;
+mod ioctl;
+mod queue;
+mod statistics;
+mod transfer;

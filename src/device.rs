@@ -1,0 +1,147 @@
+//! One card: how it is set up, started, powered and stopped.
+
+use abi::guid::DEVICE_INTERFACE;
+use kmdf::context::ContextType;
+use kmdf::device::{DeviceEvents, RequestKind};
+use kmdf::dma::{Enabler, Idle, Transaction};
+use kmdf::interrupt::Signal;
+use kmdf::log::{self, LogFailure};
+use kmdf::queue::{Dispatch, QueueConfig};
+use kmdf::resources::ResourceList;
+use kmdf::rundown::Rundown;
+use kmdf::slot::Slot;
+use kmdf::unicode::WideStr;
+use kmdf::{Device, DeviceInit, Interrupt, NtStatus, Queue, Result, thread};
+use wdk_sys::GUID;
+
+use crate::hw::edu::Edu;
+use crate::hw::{Fault, Hardware};
+use crate::statistics::Counters;
+use crate::transfer::InFlight;
+
+/// Nobody but the system and administrators may open a card: whoever reads and writes it directs its DMA.
+const ACCESS: WideStr = kmdf::wide!("D:P(A;;GA;;;SY)(A;;GA;;;BA)");
+
+/// A card, the context of its device object.
+pub struct Card<H: Hardware> {
+    /// Where the one transaction is, and with it the request that is being carried out.
+    pub(crate) slot: Slot<Transaction<Idle>, InFlight<H>>,
+    /// The hardware, between `EvtDevicePrepareHardware` and `EvtDeviceReleaseHardware`.
+    pub(crate) started: Rundown<Started<H>>,
+    /// What the card can do, as the system grants it.
+    pub(crate) enabler: Enabler,
+    pub(crate) interrupt: Interrupt,
+    pub(crate) counters: Counters,
+}
+
+/// What a card has while it is started.
+pub(crate) struct Started<H> {
+    pub(crate) hardware: H,
+    pub(crate) signal: Signal,
+}
+
+kmdf::context_type!(Card<Edu>);
+
+impl<H: Hardware> Card<H>
+where
+    Self: ContextType,
+{
+    /// Sets up a card for a device that has been found: everything that lasts until it is removed. PASSIVE_LEVEL.
+    ///
+    /// This is the first of the four phases: the enabler tells the framework, once, what the card's DMA can do.
+    pub(crate) fn add(mut init: DeviceInit) -> Result<()> {
+        init.use_direct_io();
+        init.restrict_access(ACCESS).or_log(c"restricting access")?;
+        let device = init.create::<Self>().or_log(c"creating the device")?;
+
+        // The enabler samples the requirement when it is created.
+        device.set_alignment_requirement(H::ALIGNMENT_MASK);
+        let enabler = Enabler::create(&device, &H::DMA).or_log(c"creating the DMA enabler")?;
+        let transaction = enabler
+            .create_transaction()
+            .or_log(c"creating the transaction")?;
+
+        add_queues(&device).or_log(c"creating the queues")?;
+        let interrupt = Interrupt::create(&device).or_log(c"creating the interrupt")?;
+        device.set_context(Self {
+            slot: Slot::new(transaction),
+            started: Rundown::new(),
+            enabler,
+            interrupt,
+            counters: Counters::default(),
+        })?;
+        device
+            .create_interface(interface())
+            .or_log(c"creating the device interface")
+    }
+}
+
+/// Reads and writes share one queue, because they share one engine; everything else gets another, which needs no power.
+fn add_queues<H: Hardware>(device: &Device<Card<H>>) -> Result<()>
+where
+    Card<H>: ContextType,
+{
+    let controls = QueueConfig::new(Dispatch::Parallel)
+        .default_queue()
+        .without_power()
+        .controls();
+    Queue::create(device, controls)?;
+
+    let transfers = QueueConfig::new(Dispatch::Sequential).transfers();
+    let transfers = Queue::create(device, transfers)?;
+    device.dispatch(RequestKind::Read, &transfers)?;
+    device.dispatch(RequestKind::Write, &transfers)
+}
+
+impl<H: Hardware> DeviceEvents for Card<H>
+where
+    Self: ContextType,
+{
+    fn prepare_hardware(&self, resources: ResourceList<'_>) -> Result<()> {
+        let hardware = H::map(resources).or_log(c"mapping the hardware")?;
+        let started = Started {
+            hardware,
+            signal: self.interrupt.signal(),
+        };
+        self.started
+            .open(started)
+            .map_err(|_| NtStatus::INVALID_DEVICE_STATE)
+            .or_log(c"starting twice")
+    }
+
+    fn release_hardware(&self) {
+        // Unmaps the registers. Nobody uses them now; if somebody did, this would wait.
+        drop(self.started.close(thread::pause));
+    }
+
+    fn d0_entry(&self) -> Result<()> {
+        let started = self.started.enter().ok_or(NtStatus::DEVICE_NOT_READY)?;
+        started
+            .hardware
+            .quiesce()
+            .map_err(Fault::status)
+            .or_log(c"powering up")
+    }
+
+    fn d0_exit(&self) -> Result<()> {
+        // The queues have stopped, so no request is left and the engine is idle. A card that is gone cannot be asked,
+        // and one that is not idle is not made better by failing the transition.
+        if let Some(started) = self.started.enter() {
+            match started.hardware.quiesce() {
+                Ok(()) | Err(Fault::Gone) => {}
+                Err(fault) => log::failure(c"powering down", fault.status()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The device interface class, in the system's type.
+const fn interface() -> GUID {
+    GUID {
+        Data1: DEVICE_INTERFACE.data1,
+        Data2: DEVICE_INTERFACE.data2,
+        Data3: DEVICE_INTERFACE.data3,
+        Data4: DEVICE_INTERFACE.data4,
+    }
+}

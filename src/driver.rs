@@ -1,0 +1,44 @@
+//! The driver's entry point, and the choice of hardware for a device that the system has found.
+
+use kmdf::driver::{self, DriverEvents};
+use kmdf::log::LogFailure;
+use kmdf::{DeviceInit, NtStatus, Result};
+use wdk_sys::{NTSTATUS, PCUNICODE_STRING, PDRIVER_OBJECT};
+
+use crate::device::Card;
+use crate::hw::Hardware;
+use crate::hw::edu::Edu;
+
+struct Driver;
+
+/// Where the framework's entry code hands over to the driver. PASSIVE_LEVEL.
+///
+/// # Safety
+///
+/// Called once, with what the system gave to the image's entry point.
+// SAFETY: the framework's entry code calls the routine by this name, and no other has it.
+#[unsafe(export_name = "DriverEntry")]
+unsafe extern "system" fn driver_entry(
+    driver: PDRIVER_OBJECT,
+    registry_path: PCUNICODE_STRING,
+) -> NTSTATUS {
+    // SAFETY: this is the entry point, and the arguments are the system's.
+    let outcome = unsafe { driver::register::<Driver>(driver, registry_path) };
+    NtStatus::from(outcome.or_log(c"registering the driver")).code()
+}
+
+impl DriverEvents for Driver {
+    /// Makes a card of the kind that the hardware identifiers name.
+    fn device_add(init: DeviceInit) -> Result<()> {
+        // A PCI function has about ten identifiers of at most 40 characters.
+        let mut buffer = [0; 512];
+        let ids = init
+            .hardware_ids(&mut buffer)
+            .or_log(c"reading the hardware identifiers")?;
+        if ids.contains(Edu::HARDWARE_ID) {
+            Card::<Edu>::add(init).or_log(c"adding an edu device")
+        } else {
+            Err(NtStatus::NOT_SUPPORTED).or_log(c"choosing the hardware")
+        }
+    }
+}

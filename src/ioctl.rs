@@ -1,0 +1,81 @@
+//! Control requests: what the card is, and what it has done. They need neither the hardware nor power.
+
+use abi::info::{DeviceInfo, InterruptKind};
+use abi::ioctl::{GET_INFO, GET_STATISTICS};
+use kmdf::context::ContextType;
+use kmdf::dma::{Direction, EnablerConfig};
+use kmdf::interrupt::Signal;
+use kmdf::queue::ControlEvents;
+use kmdf::{NtStatus, Request, Result};
+
+use crate::device::Card;
+use crate::hw::Hardware;
+
+impl<H: Hardware> ControlEvents for Card<H>
+where
+    Self: ContextType,
+{
+    fn device_control(&self, request: Request, code: u32) {
+        let outcome = match code {
+            GET_INFO => self
+                .info()
+                .and_then(|info| answer(&request, info.as_bytes())),
+            GET_STATISTICS => answer(&request, self.counters.snapshot().as_bytes()),
+            _ => Err(NtStatus::INVALID_DEVICE_REQUEST),
+        };
+        match outcome {
+            Ok(bytes) => request.complete_with_bytes(bytes),
+            Err(status) => request.complete(status),
+        }
+    }
+}
+
+impl<H: Hardware> Card<H>
+where
+    Self: ContextType,
+{
+    fn info(&self) -> Result<DeviceInfo> {
+        let started = self.started.enter().ok_or(NtStatus::DEVICE_NOT_READY)?;
+        let granted = self
+            .enabler
+            .fragment_length(Direction::FromDevice)
+            .min(self.enabler.fragment_length(Direction::ToDevice));
+        Ok(DeviceInfo {
+            device_kind: H::KIND as u32,
+            interrupt_kind: match started.signal {
+                Signal::Line => InterruptKind::Line,
+                Signal::Message => InterruptKind::Message,
+            } as u32,
+            memory_size: H::MEMORY.size().into(),
+            maximum_request: H::MEMORY.size(),
+            maximum_transfer: u32::try_from(granted).unwrap_or(u32::MAX),
+            transfers_in_flight: 1,
+            address_bits: H::DMA.address_bits(),
+            hardware_identity: started.hardware.identity(),
+            dma_version: EnablerConfig::VERSION,
+            driver_version: VERSION,
+            ..DeviceInfo::new()
+        })
+    }
+}
+
+/// Copies the answer into the caller's buffer, which must have room for all of it.
+fn answer(request: &Request, bytes: &[u8]) -> Result<usize> {
+    request.write_output(bytes)?;
+    Ok(bytes.len())
+}
+
+/// The version of the package.
+const VERSION: [u16; 4] = [
+    number(env!("CARGO_PKG_VERSION_MAJOR")),
+    number(env!("CARGO_PKG_VERSION_MINOR")),
+    number(env!("CARGO_PKG_VERSION_PATCH")),
+    0,
+];
+
+const fn number(digits: &str) -> u16 {
+    match u16::from_str_radix(digits, 10) {
+        Ok(number) => number,
+        Err(_) => panic!("a version is made of numbers"),
+    }
+}
