@@ -1,7 +1,6 @@
 // Stands in for the WDK's wdf.h, version 1.33 of the kernel-mode driver framework.
 //
-// Consumers: wdk-sys, which reads it twice, once for its bindings and once as C (wdf.c, where the driver's entry point
-// of wdf/driver_entry.h is wanted), and nt-sys, the machine's own bindings.
+// Consumers: wdk-sys, for the driver's bindings; the driver's entry code, lib/entry.c; nt-sys, the machine's bindings.
 #pragma once
 
 #if defined(KMDF_VERSION_MAJOR) && (KMDF_VERSION_MAJOR != 1 || KMDF_VERSION_MINOR != 33)
@@ -26,7 +25,3 @@
 #include "wdf/bugcodes.h"
 #include "wdf/ddi.h"
 #include "wdf/layout.h"
-
-#if defined(WDK_DRIVER_ENTRY)
-#include "wdf/driver_entry.h"
-#endif

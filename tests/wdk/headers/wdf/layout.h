@@ -1,5 +1,5 @@
-// The layouts of the structures of KMDF 1.33 on 64-bit Windows. A driver states the size of each in its first field, and
-// the framework refuses any other.
+// The layouts of the structures of KMDF 1.33 on 64-bit Windows. A driver states the size of each in its first field,
+// and the framework refuses any other.
 #pragma once
 
 #if defined(_AMD64_)
