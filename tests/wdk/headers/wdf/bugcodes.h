@@ -1,6 +1,9 @@
 // Parameter 1 of bug check WDF_VIOLATION (0x10D), and the data behind some of its values.
 #pragma once
 
+#include "device_states.h"
+#include "types.h"
+
 typedef enum _WDF_BUGCHECK_CODES {
     WDF_POWER_ROUTINE_TIMED_OUT = 0x1,
     WDF_RECURSIVE_LOCK = 0x2,

@@ -1,7 +1,19 @@
 // The function table: index of each entry, type of each function.
 #pragma once
 
+#include "bugcodes.h"
+#include "device.h"
+#include "dma.h"
+#include "deferred.h"
+#include "driver.h"
+#include "fdo.h"
 #include "globals.h"
+#include "interrupt.h"
+#include "io_target.h"
+#include "memory.h"
+#include "object.h"
+#include "queue.h"
+#include "request.h"
 
 typedef enum _WDFFUNCENUM {
 #define DDI(index, result, name, NAME, ...) name##TableIndex = index,

@@ -1,6 +1,8 @@
 // DPCs, timers and work items.
 #pragma once
 
+#include "types.h"
+
 WDF_CALLBACK(VOID, WDF_DPC, WDFDPC Dpc);
 
 typedef struct _WDF_DPC_CONFIG {

@@ -1,6 +1,9 @@
 // Device objects: initialisation, PnP and power callbacks, capabilities.
 #pragma once
 
+#include "device_states.h"
+#include "types.h"
+
 typedef enum _WDF_STATE_NOTIFICATION_TYPE {
     StateNotificationInvalid = 0x0000,
     StateNotificationEnterState = 0x0001,

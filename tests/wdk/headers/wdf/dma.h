@@ -1,6 +1,8 @@
 // DMA: enablers, transactions, common buffers.
 #pragma once
 
+#include "types.h"
+
 typedef enum _WDF_DMA_PROFILE {
     WdfDmaProfileInvalid = 0,
     WdfDmaProfilePacket,

@@ -1,6 +1,8 @@
 // The driver object and the version of the framework it asks for.
 #pragma once
 
+#include "types.h"
+
 typedef enum _WDF_DRIVER_INIT_FLAGS {
     WdfDriverInitNonPnpDriver = 0x00000001,
     WdfDriverInitNoDispatchOverride = 0x00000002,

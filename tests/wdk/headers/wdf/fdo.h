@@ -1,6 +1,8 @@
 // Function device objects, control devices and query-interface.
 #pragma once
 
+#include "types.h"
+
 WDF_CALLBACK(NTSTATUS, WDF_DEVICE_FILTER_RESOURCE_REQUIREMENTS, WDFDEVICE Device,
              WDFIORESREQLIST IoResourceRequirementsList);
 WDF_CALLBACK(NTSTATUS, WDF_DEVICE_REMOVE_ADDED_RESOURCES, WDFDEVICE Device, WDFCMRESLIST ResourcesRaw,

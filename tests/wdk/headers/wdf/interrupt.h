@@ -1,6 +1,8 @@
 // Interrupt objects.
 #pragma once
 
+#include "types.h"
+
 typedef enum _WDF_INTERRUPT_POLARITY {
     WdfInterruptPolarityUnknown = 0,
     WdfInterruptActiveHigh,

@@ -1,6 +1,8 @@
 // I/O targets.
 #pragma once
 
+#include "types.h"
+
 typedef enum _WDF_IO_TARGET_STATE {
     WdfIoTargetStateUndefined = 0,
     WdfIoTargetStarted,

@@ -1,6 +1,8 @@
 // Memory objects and descriptors.
 #pragma once
 
+#include "types.h"
+
 typedef enum _WDF_MEMORY_DESCRIPTOR_TYPE {
     WdfMemoryDescriptorTypeInvalid = 0,
     WdfMemoryDescriptorTypeBuffer,

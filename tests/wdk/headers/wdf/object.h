@@ -1,6 +1,8 @@
 // Framework objects: attributes and typed contexts.
 #pragma once
 
+#include "types.h"
+
 typedef enum _WDF_EXECUTION_LEVEL {
     WdfExecutionLevelInvalid = 0x00,
     WdfExecutionLevelInheritFromParent,
@@ -32,7 +34,7 @@ typedef struct _WDF_OBJECT_ATTRIBUTES {
     PCWDF_OBJECT_CONTEXT_TYPE_INFO ContextTypeInfo;
 } WDF_OBJECT_ATTRIBUTES, *PWDF_OBJECT_ATTRIBUTES;
 
-typedef PCWDF_OBJECT_CONTEXT_TYPE_INFO (__cdecl *PFN_GET_UNIQUE_CONTEXT_TYPE)( VOID );
+typedef PCWDF_OBJECT_CONTEXT_TYPE_INFO (*PFN_GET_UNIQUE_CONTEXT_TYPE)(VOID);
 
 typedef struct _WDF_OBJECT_CONTEXT_TYPE_INFO {
     ULONG Size;

@@ -1,6 +1,8 @@
 // I/O queues.
 #pragma once
 
+#include "types.h"
+
 typedef enum _WDF_IO_QUEUE_DISPATCH_TYPE {
     WdfIoQueueDispatchInvalid = 0,
     WdfIoQueueDispatchSequential,

@@ -1,6 +1,8 @@
 // I/O requests.
 #pragma once
 
+#include "types.h"
+
 typedef enum _WDF_REQUEST_TYPE {
     WdfRequestTypeCreate = 0x0,
     WdfRequestTypeCreateNamedPipe = 0x1,
