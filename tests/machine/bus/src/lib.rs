@@ -6,13 +6,20 @@
 #![cfg(target_os = "linux")]
 
 mod board;
+mod device;
+mod edu;
 mod iommu;
+mod local;
 pub mod memory;
 pub mod pci;
+mod q35;
 pub mod qemu;
 
 pub use board::{Board, BoardError, BoardEvent, Message};
+pub use device::{Device, DmaError, Port};
+pub use edu::Edu;
 pub use iommu::{Access, Iommu, IommuError};
+pub use local::LocalBoard;
 pub use memory::{MemoryConfig, MemoryError, PAGE_SIZE, PhysicalMemory, Zone};
 pub use pci::FunctionAddress;
 pub use qemu::{QemuBoard, QemuConfig};

@@ -2,12 +2,14 @@
 //!
 //! This is what the PCI bus driver of the machine works with. Nothing here knows which board it is.
 
+mod config_space;
 mod enumerate;
 mod function;
 mod window;
 
 use std::fmt;
 
+pub use config_space::{ConfigSpace, Header};
 pub use enumerate::enumerate;
 pub use function::{Bar, BarKind, Capability, Function, Identity, Msi};
 pub use window::RegisterWindow;
@@ -24,6 +26,8 @@ pub mod offset {
     pub const STATUS: u16 = 0x06;
     /// Revision in bits 7:0, class code in bits 31:8.
     pub const REVISION_CLASS: u16 = 0x08;
+    /// Cache line size, 1 byte: software's own on PCI Express.
+    pub const CACHE_LINE_SIZE: u16 = 0x0c;
     /// Header type, 1 byte; bit 7: the device has several functions.
     pub const HEADER_TYPE: u16 = 0x0e;
     /// First base address register, 4 bytes.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     Board, BoardError, BoardEvent, FunctionAddress, Iommu, MemoryConfig, Message, PAGE_SIZE,
-    PhysicalMemory, Zone,
+    PhysicalMemory, Zone, q35,
 };
 use process::{Clock, Process};
 use qtest::{Connection, Edge};
@@ -98,6 +98,12 @@ impl QemuBoard {
         &self.version
     }
 
+    /// Whether QEMU's time stands still while it is not told to go on: its devices then do nothing on their own
+    /// between two calls.
+    pub fn is_stepped(&self) -> bool {
+        self.lock().clock == Clock::Stepped
+    }
+
     fn connect(
         config: &QemuConfig,
         memory: &PhysicalMemory,
@@ -136,7 +142,7 @@ impl Board for QemuBoard {
     }
 
     fn register_window(&self) -> Range<u64> {
-        0xc000_0000..0xe000_0000
+        q35::REGISTER_WINDOW
     }
 
     fn config_read(
@@ -162,7 +168,7 @@ impl Board for QemuBoard {
         let write = format!(
             "out{} {port:#x} {:#x}",
             suffix(size),
-            u64::from(value) & mask(size)
+            u64::from(value) & q35::mask(size)
         );
         self.lock()
             .connection
@@ -171,7 +177,7 @@ impl Board for QemuBoard {
     }
 
     fn read(&self, physical: u64, size: u8) -> Result<u64, BoardError> {
-        check_access(physical, size, 8)?;
+        q35::check_access(physical, size)?;
         let reply = self
             .lock()
             .connection
@@ -180,11 +186,11 @@ impl Board for QemuBoard {
     }
 
     fn write(&self, physical: u64, size: u8, value: u64) -> Result<(), BoardError> {
-        check_access(physical, size, 8)?;
+        q35::check_access(physical, size)?;
         let command = format!(
             "write{} {physical:#x} {:#x}",
             suffix(size),
-            value & mask(size)
+            value & q35::mask(size)
         );
         self.lock().connection.command(&command).map(drop)
     }
@@ -193,14 +199,8 @@ impl Board for QemuBoard {
         self.messages.target(vector)
     }
 
-    /// As `hw/isa/lpc_ich9.c:ich9_cc_init` wires slots to the inputs of the IOAPIC when no firmware has changed it.
     fn line(&self, function: FunctionAddress, pin: u8) -> u32 {
-        let pin = u32::from(pin.wrapping_sub(1)) % 4;
-        match u32::from(function.device) {
-            slot @ 0..25 => 20 + (slot + pin) % 4,
-            30 => 20 + pin,
-            _ => 16 + pin,
-        }
+        q35::line(function, pin)
     }
 
     fn poll(&self, now_ns: u64, events: &mut Vec<BoardEvent>) -> Result<(), BoardError> {
@@ -338,14 +338,7 @@ fn config_access(
     offset: u16,
     size: u8,
 ) -> Result<(String, u16), BoardError> {
-    check_access(offset.into(), size, 4)?;
-    if offset > 0xff {
-        return Err(BoardError::BadAccess {
-            address: offset.into(),
-            size,
-            largest: 4,
-        });
-    }
+    q35::check_config_access(offset, size)?;
     let address = 0x8000_0000
         | u32::from(function.bus) << 16
         | u32::from(function.device) << 11
@@ -357,17 +350,6 @@ fn config_access(
     ))
 }
 
-fn check_access(address: u64, size: u8, largest: u8) -> Result<(), BoardError> {
-    if !size.is_power_of_two() || size > largest || !address.is_multiple_of(u64::from(size)) {
-        return Err(BoardError::BadAccess {
-            address,
-            size,
-            largest,
-        });
-    }
-    Ok(())
-}
-
 fn suffix(size: u8) -> char {
     match size {
         1 => 'b',
@@ -375,8 +357,4 @@ fn suffix(size: u8) -> char {
         4 => 'l',
         _ => 'q',
     }
-}
-
-fn mask(size: u8) -> u64 {
-    u64::MAX >> (64 - 8 * u32::from(size))
 }

@@ -2,62 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use machine_bus::pci::{self, Bar, BarKind, Function, RegisterWindow, command};
+use crate::common::{EDU, config, events, qemu, set_up};
+use machine_bus::pci::{self, Function};
 use machine_bus::{Board, BoardError, BoardEvent, FunctionAddress, QemuBoard, QemuConfig, Zone};
-
-const EDU: FunctionAddress = FunctionAddress::new(0, 4, 0);
-
-fn start() -> QemuBoard {
-    let mut config = QemuConfig::default();
-    if let Some(program) = std::env::var_os("MACHINE_QEMU") {
-        config.program = program.into();
-    }
-    QemuBoard::start(&config).unwrap_or_else(|error| panic!("{error}"))
-}
-
-/// Finds edu, gives its registers an address and turns it on.
-fn set_up(board: &QemuBoard) -> u64 {
-    let function = Function::new(board, EDU);
-    let identity = function.identity().unwrap();
-    assert_eq!(
-        (
-            identity.vendor,
-            identity.device,
-            identity.revision,
-            identity.class
-        ),
-        (0x1234, 0x11e8, 0x10, 0x00ff00)
-    );
-    let bars = function.bars().unwrap();
-    assert_eq!(
-        bars,
-        [Bar {
-            index: 0,
-            kind: BarKind::Memory32,
-            prefetchable: false,
-            size: 1 << 20,
-            address: 0
-        }]
-    );
-    let registers = RegisterWindow::new(board.register_window())
-        .take(bars[0].size)
-        .unwrap();
-    function.assign(&bars[0], registers).unwrap();
-    function
-        .change_command(command::MEMORY_SPACE | command::BUS_MASTER, 0)
-        .unwrap();
-    registers
-}
-
-fn events(board: &QemuBoard) -> Vec<BoardEvent> {
-    let mut events = Vec::new();
-    board.poll(0, &mut events).unwrap();
-    events
-}
 
 #[test]
 fn edu_is_found_by_enumeration() {
-    let board = start();
+    let board = qemu();
     let functions = pci::enumerate(&board).unwrap();
     assert!(functions.contains(&EDU), "{functions:?}");
     assert!(
@@ -74,7 +25,7 @@ fn edu_is_found_by_enumeration() {
 
 #[test]
 fn dma_reaches_shared_memory_and_interrupts_by_line() {
-    let board = start();
+    let board = qemu();
     let registers = set_up(&board);
     let page = board.memory().allocate(Zone::Low, 1).unwrap()[0];
     board.memory().write(page, b"through the device").unwrap();
@@ -90,7 +41,7 @@ fn dma_reaches_shared_memory_and_interrupts_by_line() {
         board.write(registers + 0x98, 8, command).unwrap();
         assert!(board.wait(Duration::from_secs(10)).unwrap());
         assert_eq!(
-            events(&board),
+            events(&board, 0),
             [BoardEvent::Line {
                 line,
                 asserted: true
@@ -99,7 +50,7 @@ fn dma_reaches_shared_memory_and_interrupts_by_line() {
         assert_eq!(board.read(registers + 0x24, 4).unwrap(), 0x100);
         board.write(registers + 0x64, 4, 0x100).unwrap();
         assert_eq!(
-            events(&board),
+            events(&board, 0),
             [BoardEvent::Line {
                 line,
                 asserted: false
@@ -113,7 +64,7 @@ fn dma_reaches_shared_memory_and_interrupts_by_line() {
 
 #[test]
 fn messages_arrive_once_each() {
-    let board = start();
+    let board = qemu();
     let registers = set_up(&board);
     let function = Function::new(&board, EDU);
     let msi = function.msi().unwrap().unwrap();
@@ -124,13 +75,13 @@ fn messages_arrive_once_each() {
     assert!(!board.wait(Duration::from_millis(5)).unwrap());
     board.write(registers + 0x60, 4, 1).unwrap();
     assert!(board.wait(Duration::from_secs(10)).unwrap());
-    assert_eq!(events(&board), [BoardEvent::Message { vector: 0x55 }]);
-    assert_eq!(events(&board), []);
+    assert_eq!(events(&board, 0), [BoardEvent::Message { vector: 0x55 }]);
+    assert_eq!(events(&board, 0), []);
 
     function.disable_msi(&msi).unwrap();
     board.write(registers + 0x60, 4, 2).unwrap();
     assert!(matches!(
-        events(&board)[..],
+        events(&board, 0)[..],
         [BoardEvent::Line { asserted: true, .. }]
     ));
 }
@@ -138,7 +89,7 @@ fn messages_arrive_once_each() {
 /// Up to about version 9.0 QEMU aborts when the transfer touches the last byte of edu's buffer; later it refuses.
 #[test]
 fn an_abort_of_qemu_is_reported_with_its_words() {
-    let board = start();
+    let board = qemu();
     let registers = set_up(&board);
     board.write(registers + 0x88, 8, 0x40000).unwrap();
     board.write(registers + 0x90, 8, 4096).unwrap();
@@ -170,7 +121,7 @@ fn an_abort_of_qemu_is_reported_with_its_words() {
 
 #[test]
 fn bad_accesses_and_bad_devices_are_errors() {
-    let board = start();
+    let board = qemu();
     assert!(matches!(
         board.read(0xc000_0000, 3),
         Err(BoardError::BadAccess { .. })
@@ -192,7 +143,7 @@ fn bad_accesses_and_bad_devices_are_errors() {
 
     let config = QemuConfig {
         devices: vec!["no-such-device".to_owned()],
-        ..QemuConfig::default()
+        ..config()
     };
     let error = QemuBoard::start(&config).err().expect("an error");
     assert!(

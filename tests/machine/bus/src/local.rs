@@ -1,0 +1,195 @@
+//! A board in this process, with devices that are plugged in as values.
+//!
+//! Its time is the caller's, so a run repeats exactly; its devices reach memory through the [`Iommu`] alone.
+
+mod slot;
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::{
+    Board, BoardError, BoardEvent, Device, FunctionAddress, Iommu, MemoryConfig, Message,
+    PhysicalMemory, Port, q35,
+};
+use slot::{Shared, Slot};
+
+/// The board.
+pub struct LocalBoard {
+    memory: Arc<PhysicalMemory>,
+    iommu: Iommu,
+    state: Mutex<State>,
+}
+
+struct State {
+    slots: Vec<Slot>,
+    shared: Shared,
+}
+
+/// Where messages go: the local APIC of a PC's first processor.
+const MESSAGES: u64 = 0xfee0_0000;
+
+impl LocalBoard {
+    /// A board with a device in each of the given slots of bus 0.
+    pub fn new(
+        memory: &MemoryConfig,
+        devices: Vec<(FunctionAddress, Box<dyn Device>)>,
+    ) -> Result<Self, BoardError> {
+        let slots = devices
+            .into_iter()
+            .map(|(address, device)| Slot::new(address, device))
+            .collect();
+        Ok(Self {
+            memory: PhysicalMemory::new(memory)?,
+            iommu: Iommu::new(),
+            state: Mutex::new(State {
+                slots,
+                shared: Shared::default(),
+            }),
+        })
+    }
+
+    /// Takes what is in a slot out of it, as a surprise: from now on nothing answers there.
+    pub fn unplug(&self, function: FunctionAddress) -> Option<Box<dyn Device>> {
+        let mut state = self.lock();
+        let State { slots, shared } = &mut *state;
+        let index = slots.iter().position(|slot| slot.address() == function)?;
+        Some(slots.remove(index).remove(shared))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the device that decodes an address do something, with the number of its register and the offset.
+    fn access<T>(
+        &self,
+        physical: u64,
+        act: impl FnOnce(&mut dyn Device, u8, u64, &mut dyn Port) -> T,
+    ) -> Option<T> {
+        let mut state = self.lock();
+        let State { slots, shared } = &mut *state;
+        let (slot, bar, offset) = slots.iter_mut().find_map(|slot| {
+            let (bar, offset) = slot.decode(physical)?;
+            Some((slot, bar, offset))
+        })?;
+        let (device, mut port) = slot.connect(&self.memory, &self.iommu, shared);
+        Some(act(device, bar, offset, &mut port))
+    }
+}
+
+impl Board for LocalBoard {
+    fn describe(&self) -> String {
+        let state = self.lock();
+        let devices: Vec<String> = state
+            .slots
+            .iter()
+            .map(|slot| format!("{} at {}", slot.name(), slot.address()))
+            .collect();
+        format!("in-process board with {}", devices.join("; "))
+    }
+
+    fn memory(&self) -> &Arc<PhysicalMemory> {
+        &self.memory
+    }
+
+    fn register_window(&self) -> Range<u64> {
+        q35::REGISTER_WINDOW
+    }
+
+    fn config_read(
+        &self,
+        function: FunctionAddress,
+        offset: u16,
+        size: u8,
+    ) -> Result<u32, BoardError> {
+        q35::check_config_access(offset, size)?;
+        let state = self.lock();
+        let slot = state.slots.iter().find(|slot| slot.address() == function);
+        Ok(slot.map_or(q35::mask(size) as u32, |slot| {
+            slot.config_read(offset, size)
+        }))
+    }
+
+    fn config_write(
+        &self,
+        function: FunctionAddress,
+        offset: u16,
+        size: u8,
+        value: u32,
+    ) -> Result<(), BoardError> {
+        q35::check_config_access(offset, size)?;
+        let mut state = self.lock();
+        let State { slots, shared } = &mut *state;
+        if let Some(slot) = slots.iter_mut().find(|slot| slot.address() == function) {
+            slot.config_write(offset, size, value, shared);
+        }
+        Ok(())
+    }
+
+    /// What nothing decodes reads as all ones.
+    fn read(&self, physical: u64, size: u8) -> Result<u64, BoardError> {
+        q35::check_access(physical, size)?;
+        let value = self.access(physical, |device, bar, offset, port| {
+            device.read(bar, offset, size, port)
+        });
+        Ok(value.unwrap_or(u64::MAX) & q35::mask(size))
+    }
+
+    fn write(&self, physical: u64, size: u8, value: u64) -> Result<(), BoardError> {
+        q35::check_access(physical, size)?;
+        let value = value & q35::mask(size);
+        self.access(physical, |device, bar, offset, port| {
+            device.write(bar, offset, size, value, port)
+        });
+        Ok(())
+    }
+
+    fn message_target(&self, vector: u8) -> Message {
+        Message {
+            address: MESSAGES,
+            data: vector.into(),
+        }
+    }
+
+    fn line(&self, function: FunctionAddress, pin: u8) -> u32 {
+        q35::line(function, pin)
+    }
+
+    fn poll(&self, now_ns: u64, events: &mut Vec<BoardEvent>) -> Result<(), BoardError> {
+        let mut state = self.lock();
+        let State { slots, shared } = &mut *state;
+        while let Some((due, slot)) = slots
+            .iter_mut()
+            .filter_map(|slot| Some((slot.next_event()?, slot)))
+            .min_by_key(|(due, _)| *due)
+            .filter(|(due, _)| *due <= now_ns)
+        {
+            shared.now = shared.now.max(due);
+            let (device, mut port) = slot.connect(&self.memory, &self.iommu, shared);
+            device.run(&mut port);
+        }
+        shared.now = shared.now.max(now_ns);
+        events.append(&mut shared.events);
+        match shared.aborted.take() {
+            Some((device, reason)) => Err(BoardError::DeviceAborted { device, reason }),
+            None => Ok(()),
+        }
+    }
+
+    fn next_event(&self) -> Option<u64> {
+        let state = self.lock();
+        if state.shared.has_news() {
+            return Some(state.shared.now);
+        }
+        state.slots.iter().filter_map(Slot::next_event).min()
+    }
+
+    fn wait(&self, _: Duration) -> Result<bool, BoardError> {
+        Ok(self.lock().shared.has_news())
+    }
+
+    fn iommu(&self) -> Option<&Iommu> {
+        Some(&self.iommu)
+    }
+}
