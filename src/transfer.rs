@@ -9,9 +9,13 @@
 //!                      all moved:    Release -> slot, the request completes
 //! ```
 
+use core::ffi::CStr;
+
 use abi::window::Span;
 use kmdf::context::ContextType;
-use kmdf::dma::{Direction, DmaEvents, Executing, Progress, Refused, ScatterGather, Transaction};
+use kmdf::dma::{
+    Direction, DmaEvents, Executing, Idle, Progress, Refused, ScatterGather, Transaction,
+};
 use kmdf::slot::Knock;
 use kmdf::{NtStatus, Request, Result, log};
 
@@ -67,13 +71,12 @@ where
                     Ok(Knock::Quiet) => return,
                     // Another look was taken in the meantime, perhaps because it has finished now.
                     Ok(Knock::Knocked) => continue,
-                    Err(_) => {
-                        return log::failure(c"putting a transfer back", NtStatus::INTERNAL_ERROR);
-                    }
+                    Err(_) => return defect(c"putting a transfer back"),
                 },
                 Ok(State::Finished) => None,
                 Err(fault) => Some(fault),
             };
+            drop(started);
             return self.report(in_flight.transfer, in_flight.direction, failure);
         }
     }
@@ -112,14 +115,9 @@ where
 
     /// Makes the transaction available to the next request, and then ends this one: completing it may make the queue
     /// hand out the next before this returns.
-    fn finish(
-        &self,
-        transaction: Transaction<kmdf::dma::Idle>,
-        request: Request,
-        outcome: Result<usize>,
-    ) {
+    fn finish(&self, transaction: Transaction<Idle>, request: Request, outcome: Result<usize>) {
         if self.slot.put_idle(transaction).is_err() {
-            log::failure(c"putting the transaction back", NtStatus::INTERNAL_ERROR);
+            defect(c"putting the transaction back");
         }
         self.end(request, outcome);
     }
@@ -145,6 +143,11 @@ where
             Ok(None) | Err(_) => Err(Fault::Contradiction),
         }
     }
+}
+
+/// The slot was not empty for the one who had emptied it: a defect of this driver, which cannot happen.
+fn defect(what: &CStr) {
+    log::failure(what, NtStatus::INTERNAL_ERROR);
 }
 
 impl<H: Hardware> DmaEvents for Card<H>
@@ -174,7 +177,7 @@ where
                 match self.slot.put_running(in_flight) {
                     Ok(Knock::Quiet) => {}
                     Ok(Knock::Knocked) => self.interrupt.queue_deferred(),
-                    Err(_) => log::failure(c"keeping a transfer", NtStatus::INTERNAL_ERROR),
+                    Err(_) => defect(c"keeping a transfer"),
                 }
                 true
             }
