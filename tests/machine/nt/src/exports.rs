@@ -22,12 +22,26 @@ exports! {
         ExInitializeLookasideListEx, ExDeleteLookasideListEx, ExAllocateFromLookasideListEx, ExFreeToLookasideListEx,
     }
     ex::pool { ExAllocatePool2, ExAllocatePoolWithTag, ExFreePool, ExFreePoolWithTag }
+    ex::workitem { IoAllocateWorkItem, IoFreeWorkItem, IoQueueWorkItem, IoQueueWorkItemEx }
     hal {
         IoGetDmaAdapter, IoConnectInterruptEx, IoDisconnectInterruptEx, IoReportInterruptActive,
         IoReportInterruptInactive, IoGetDeviceProperty, IoGetDevicePropertyData, IoSetDevicePropertyData,
         IoOpenDeviceRegistryKey, IoInvalidateDeviceState, IoInvalidateDeviceRelations, IoRequestDeviceEject,
         PoRequestPowerIrp, MmMapIoSpaceEx, MmUnmapIoSpace,
     }
+    io::cancel { IoAcquireCancelSpinLock, IoReleaseCancelSpinLock, IoSetCancelRoutine, IoCancelIrp }
+    io::device {
+        IoCreateDevice, IoDeleteDevice, IoAttachDeviceToDeviceStack, IoAttachDeviceToDeviceStackSafe, IoDetachDevice,
+        IoGetAttachedDeviceReference, IoCreateSymbolicLink, IoDeleteSymbolicLink,
+    }
+    io::driver { IoAllocateDriverObjectExtension, IoGetDriverObjectExtension }
+    io::interface { IoRegisterDeviceInterface, IoSetDeviceInterfaceState, IoGetDeviceInterfaces }
+    io::irp {
+        IoAllocateIrp, IoFreeIrp, IoInitializeIrp, IoReuseIrp, IofCallDriver, IoCallDriver, IofCompleteRequest,
+        IoCompleteRequest, IoSetCompletionRoutineEx, IoIs32bitProcess,
+    }
+    io::power { PoStartNextPowerIrp, PoCallDriver, PoSetPowerState }
+    io::request { IoBuildSynchronousFsdRequest, IoBuildDeviceIoControlRequest }
     ke::dpc {
         KeInitializeDpc, KeInitializeThreadedDpc, KeInsertQueueDpc, KeRemoveQueueDpc, KeSetImportanceDpc,
         KeSetTargetProcessorDpc, KeSetTargetProcessorDpcEx, KeFlushQueuedDpcs,

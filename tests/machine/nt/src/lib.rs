@@ -14,6 +14,7 @@ pub mod entry;
 pub mod ex;
 pub mod exports;
 pub mod hal;
+pub mod io;
 pub mod ke;
 pub mod mm;
 pub mod ob;

@@ -3,3 +3,4 @@
 mod arena;
 pub(crate) mod lookaside;
 pub mod pool;
+pub(crate) mod workitem;

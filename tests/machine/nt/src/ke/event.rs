@@ -60,6 +60,15 @@ pub unsafe extern "win64" fn KeSetEvent(
         bugcheck::stop_machine(bugcheck::Stop::Unimplemented, "KeSetEvent with Wait = TRUE");
     }
     // SAFETY: by the caller's promise.
+    unsafe { set_event(event) }
+}
+
+/// Sets an event and lets those go on that wait for it; its state before.
+///
+/// # Safety
+/// `event` is an initialised event.
+pub(crate) unsafe fn set_event(event: PRKEVENT) -> LONG {
+    // SAFETY: by the caller's promise.
     let header = unsafe { header_of(event, "KeSetEvent") };
     let before = std::mem::replace(&mut header.signal_state, 1);
     if before == 0 {
