@@ -14,6 +14,9 @@ const STATUS: u64 = 0x20;
 const COMMAND: u64 = 0x98;
 const BUFFER: u64 = 0x40000;
 
+/// The control word of edu's MSI capability.
+const MSI_CONTROL: u16 = 0x42;
+
 /// Far enough for whatever the twin has begun.
 const STEP: u64 = 200_000_000;
 
@@ -131,7 +134,7 @@ impl Pair {
     fn configuration(&mut self) {
         for offset in (0..0x100).step_by(4) {
             // The message's target is the board's own.
-            if !(0x44..0x50).contains(&offset) {
+            if !(MSI_CONTROL + 2..MSI_CONTROL + 12).contains(&offset) {
                 let values = self
                     .both()
                     .map(|board| board.config_read(EDU, offset, 4).unwrap());
@@ -243,27 +246,47 @@ fn random_transfers_are_equal() {
 }
 
 #[test]
-fn configuration_space_is_equal() {
+fn configuration_space_and_its_effects_are_equal() {
     let mut pair = Pair::new(3);
     pair.configuration();
-    for round in 0..200 {
-        let start = pair.random(64) as u16 * 4;
-        let value = match start {
-            // The function stays where it is and goes on decoding.
-            0x04 => pair.random(1 << 32) | u64::from(command::MEMORY_SPACE),
-            offset::BAR0 => continue,
-            _ => pair.random(1 << 32),
+    for board in pair.both() {
+        let function = Function::new(board, EDU);
+        let msi = function.msi().unwrap().unwrap();
+        function
+            .enable_msi(&msi, board.message_target(0x41))
+            .unwrap();
+        function.disable_msi(&msi).unwrap();
+    }
+    for _ in 0..400 {
+        let size = 1 << pair.random(3);
+        let start = match pair.random(3) {
+            0 => offset::COMMAND,
+            1 => MSI_CONTROL,
+            _ => pair.random(0x100) as u16,
         };
-        pair.log.push(format!("config {start:#x} {value:#x}"));
-        if (0x44..0x50).contains(&start) {
+        let start = start / u16::from(size) * u16::from(size);
+        let written = start..start + u16::from(size);
+        let touches = |place: u16| written.contains(&place);
+        // The function stays where it is, and so does the target of its messages.
+        if (offset::BAR0..offset::BAR0 + 4).any(touches)
+            || (MSI_CONTROL + 2..MSI_CONTROL + 12).any(touches)
+        {
             continue;
         }
+        let decoding = if start == offset::COMMAND {
+            command::MEMORY_SPACE
+        } else {
+            0
+        };
+        let value = pair.random(1 << 32) as u32 | u32::from(decoding);
+        pair.log.push(format!("config{size} {start:#x} {value:#x}"));
         for board in pair.both() {
-            board.config_write(EDU, start, 4, value as u32).unwrap();
+            board.config_write(EDU, start, size, value).unwrap();
         }
-        if round % 20 == 0 {
-            pair.configuration();
-        }
+        let register = [0x60, 0x64][pair.random(2) as usize];
+        let bits = pair.random(4);
+        pair.write(register, 4, bits);
+        pair.settle();
     }
     pair.configuration();
 }

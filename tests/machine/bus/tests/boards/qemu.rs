@@ -1,5 +1,7 @@
 //! The distribution's QEMU, with its edu device, as a board.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use crate::common::{EDU, config, events, qemu, set_up};
@@ -149,5 +151,56 @@ fn bad_accesses_and_bad_devices_are_errors() {
     assert!(
         matches!(&error, BoardError::Exited { output, .. } if output.contains("no-such-device")),
         "{error}"
+    );
+}
+
+/// A program that says it is some QEMU, and then says no more.
+fn pretender(version: &str) -> QemuConfig {
+    let path = std::env::temp_dir().join(format!("pretender-{}-{version}", std::process::id()));
+    let script = format!(
+        "#!/bin/sh\n[ $1 = --version ] || exec sleep 60\necho QEMU emulator version {version}\n"
+    );
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    QemuConfig {
+        program: path,
+        timeout: Duration::from_millis(200),
+        ..config()
+    }
+}
+
+#[test]
+fn an_old_qemu_is_refused() {
+    let config = pretender("6.2.0");
+    let error = QemuBoard::start(&config).err().expect("an error");
+    std::fs::remove_file(&config.program).unwrap();
+    assert!(
+        error
+            .to_string()
+            .ends_with("is version 6.2.0, at least 7.2 is needed"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_silent_qemu_is_not_waited_for() {
+    let config = pretender("7.2.0");
+    let start = Instant::now();
+    let error = QemuBoard::start(&config).err().expect("an error");
+    std::fs::remove_file(&config.program).unwrap();
+    assert!(matches!(error, BoardError::Timeout { .. }), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn a_missing_qemu_names_its_package() {
+    let config = QemuConfig {
+        program: "qemu-system-missing".into(),
+        ..config()
+    };
+    let error = QemuBoard::start(&config).err().expect("an error");
+    assert_eq!(
+        error.to_string(),
+        "qemu-system-missing is not installed: run `apt-get install qemu-system-x86`"
     );
 }

@@ -25,12 +25,13 @@ static FAULT_HOOK: OnceLock<fn(u64, u64, bool) -> !> = OnceLock::new();
 static EXCEPTION_HOOK: OnceLock<fn(Exception, u64) -> !> = OnceLock::new();
 
 /// Sets what is called with `(address, instruction pointer, write)` when memory is accessed that is neither
-/// accessible nor trapped. The address is `u64::MAX`, as Windows reports it, if it is not canonical. Without a hook
-/// the process ends as it would without the trap.
+/// accessible nor trapped, and has faults caught from now on. The address is `u64::MAX`, as Windows reports it, if it
+/// is not canonical. Without a hook the process ends as it would without the trap.
 ///
 /// The hook runs on the stack of the code that faulted, at its IRQL. The first one set stays.
-pub fn set_fault_hook(hook: fn(u64, u64, bool) -> !) {
+pub fn set_fault_hook(hook: fn(u64, u64, bool) -> !) -> Result<(), TrapError> {
     FAULT_HOOK.get_or_init(|| hook);
+    install()
 }
 
 /// Sets what is called with the instruction pointer for other exceptions than page faults, and has them caught from

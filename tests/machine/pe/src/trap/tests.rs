@@ -464,7 +464,8 @@ fn other_faults_reach_the_hook() {
         set_fault_hook(|address, _, write| {
             eprintln!("fault at offset {:#x}, write {write}", address & 0xfff);
             std::process::exit(9)
-        });
+        })
+        .unwrap();
         // SAFETY: never returns.
         unsafe { base.wrapping_add(4).cast::<u32>().write_volatile(0) };
     }
@@ -477,11 +478,11 @@ fn other_faults_reach_the_hook() {
 #[test]
 fn a_pointer_that_is_no_address_is_reported_as_windows_does() {
     if in_own_process() {
-        map(8, Model::new(&[0; 8])).unwrap();
         set_fault_hook(|address, _, _| {
             eprintln!("fault at {address:#x}");
             std::process::exit(9)
-        });
+        })
+        .unwrap();
         // SAFETY: never returns.
         unsafe { asm!("mov eax, [{}]", in(reg) 0xdfdf_dfdf_dfdf_dfdf_u64, out("eax") _) };
     }
