@@ -3,13 +3,13 @@
 use anyhow::{Context, Result};
 
 use crate::{
-    driver,
+    driver, inf,
     packages::{self, Need},
     process, project,
     toolchain::{Target, Toolchain},
 };
 
-/// Format and lints of both workspaces, the lock files, and the driver for both processors.
+/// Format and lints of both workspaces, the lock files, the INF, and the driver for both processors.
 ///
 /// # Errors
 /// The first check that fails.
@@ -36,6 +36,7 @@ pub fn run() -> Result<()> {
             ])
             .env("LIBCLANG_PATH", libclang),
     )?;
+    inf::run()?;
     for target in [Target::X86_64, Target::Aarch64] {
         driver::run(&driver::Options::lints(target))?;
         driver::run(&driver::Options::image(target))?;

@@ -4,6 +4,7 @@ mod ci;
 mod demo;
 mod driver;
 mod image;
+mod inf;
 mod packages;
 mod process;
 mod project;
@@ -25,6 +26,8 @@ enum Command {
     Test(suite::Options),
     /// Builds dmacard.sys and checks the image; its path is the last line printed.
     Driver(driver::Options),
+    /// Checks the driver package's INF.
+    Inf,
     /// Installs the Debian packages that all commands need.
     Setup,
     /// Format, lints, the driver for both processors: what is checked besides the tests.
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Command::Test(options) => suite::run(&options),
         Command::Ci => ci::run(),
         Command::Driver(options) => driver::run(&options),
+        Command::Inf => inf::run(),
         Command::Setup => packages::ensure(&packages::Need::ALL),
     };
     match done {
