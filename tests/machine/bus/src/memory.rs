@@ -4,6 +4,8 @@
 //! it if it is less than 2.75 GiB; the rest starts at 4 GiB. The file holds the parts one after the other.
 
 mod allocator;
+mod error;
+mod layout;
 mod mapping;
 
 use std::collections::BTreeMap;
@@ -16,10 +18,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-use thiserror::Error;
 
 use allocator::Allocator;
 pub use allocator::Zone;
+pub use error::MemoryError;
+use layout::Layout;
 use mapping::Mapping;
 
 /// Bytes in a page.
@@ -47,74 +50,6 @@ impl Default for MemoryConfig {
         Self {
             total: 6 << 30,
             seed: 0,
-        }
-    }
-}
-
-/// Why memory cannot be had, reached or given back.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum MemoryError {
-    /// The size of [`MemoryConfig`] is not one a machine can have.
-    #[error("{total:#x} bytes of guest RAM: it must be a multiple of 1 MiB and at least 2 MiB")]
-    BadSize {
-        /// The size asked for.
-        total: u64,
-    },
-    /// There is no RAM at this address, or it ends before the range does.
-    #[error("{length:#x} bytes at physical address {physical:#x} are not RAM")]
-    NotRam {
-        /// First physical address.
-        physical: u64,
-        /// Length in bytes.
-        length: usize,
-    },
-    /// Not enough free pages of this kind.
-    #[error("no {pages} free pages")]
-    Exhausted {
-        /// How many were asked for.
-        pages: usize,
-    },
-    /// The address does not start a page.
-    #[error("physical address {physical:#x} is not the start of a page")]
-    Unaligned {
-        /// The address.
-        physical: u64,
-    },
-    /// A page is freed that is not allocated.
-    #[error("the page at {physical:#x} is not allocated")]
-    NotAllocated {
-        /// The page's physical address.
-        physical: u64,
-    },
-    /// A page was written after it was freed: a device or the driver still had its address.
-    #[error("physical address {physical:#x} was written after its page was freed")]
-    WrittenAfterFree {
-        /// First address that changed.
-        physical: u64,
-    },
-    /// No mapping starts at this address.
-    #[error("nothing is mapped at {address:#x}")]
-    NotMapped {
-        /// The virtual address.
-        address: usize,
-    },
-    /// An operating system call failed. `ENOMEM` from mapping pages is the kernel's limit of mappings a process.
-    #[error("cannot {action}")]
-    System {
-        /// What was tried.
-        action: &'static str,
-        /// Why it failed.
-        #[source]
-        source: std::io::Error,
-    },
-}
-
-impl MemoryError {
-    fn system(action: &'static str) -> impl FnOnce(rustix::io::Errno) -> Self {
-        move |errno| Self::System {
-            action,
-            source: errno.into(),
         }
     }
 }
@@ -372,46 +307,6 @@ impl Drop for PhysicalMemory {
             )
         };
         debug_assert_eq!(result, Ok(()));
-    }
-}
-
-/// Which physical addresses are RAM, and where they are in the file.
-#[derive(Clone, Copy, Debug)]
-struct Layout {
-    below: u64,
-    total: u64,
-}
-
-impl Layout {
-    fn of(total: u64) -> Result<Self, MemoryError> {
-        if total < 2 << 20 || !total.is_multiple_of(1 << 20) || total > 1 << 40 {
-            return Err(MemoryError::BadSize { total });
-        }
-        let below = if total >= 0xb000_0000 { 2 << 30 } else { total };
-        Ok(Self { below, total })
-    }
-
-    fn offset(&self, physical: u64) -> Option<u64> {
-        let offset = match physical.checked_sub(HIGH_START) {
-            Some(high) => self.below + high,
-            None if physical < self.below => physical,
-            None => return None,
-        };
-        (offset < self.total).then_some(offset)
-    }
-
-    fn offset_of_range(&self, physical: u64, length: usize) -> Option<u64> {
-        let last = physical.checked_add((length as u64).saturating_sub(1))?;
-        let (first_offset, last_offset) = (self.offset(physical)?, self.offset(last)?);
-        (last_offset - first_offset == last - physical).then_some(first_offset)
-    }
-
-    fn physical(&self, offset: u64) -> u64 {
-        if offset < self.below {
-            offset
-        } else {
-            HIGH_START + (offset - self.below)
-        }
     }
 }
 

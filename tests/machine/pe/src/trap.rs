@@ -2,7 +2,7 @@
 //!
 //! The compiler folds volatile accesses into arithmetic instructions, so no list of `mov` forms is enough. The
 //! faulting instruction is re-encoded with its memory operand replaced and run with the registers it was to run
-//! with ([`replay`]); what it means is left to the processor.
+//! with; what it means is left to the processor.
 //!
 //! The fault is handled on the stack of the code that faulted, a fiber's or a thread's, with no signal blocked:
 //! [`RegisterSpace::done`] may switch to another fiber and come back later.

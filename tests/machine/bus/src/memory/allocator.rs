@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use super::{HIGH_START, Layout, MemoryError, PAGE};
+use super::layout::Layout;
+use super::{HIGH_START, MemoryError, PAGE};
 
 /// Pages below this are never handed out: firmware and legacy devices live there.
 const FIRST: u64 = 1 << 20;

@@ -1,6 +1,6 @@
 //! QEMU's edu device and its twin, driven by the same random sequences.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::{EDU, events, qemu, set_up};
 use machine_bus::pci::{Function, command, offset};
@@ -11,6 +11,7 @@ const REGISTERS: [u64; 18] = [
     0x98, 0x9c,
 ];
 const STATUS: u64 = 0x20;
+const PENDING: u64 = 0x24;
 const COMMAND: u64 = 0x98;
 const BUFFER: u64 = 0x40000;
 
@@ -112,8 +113,14 @@ impl Pair {
         self.now += STEP;
         let twin = events(&self.twin, self.now);
         let mut qemu = events(&self.qemu, 0);
-        // A thread of QEMU ends a factorial before it raises the interrupt.
-        while qemu.len() < merged(&twin).len() && self.qemu.wait(Duration::from_secs(5)).unwrap() {
+        // QEMU's thread ends a factorial, and raises its interrupt a little later.
+        let pending = self.twin.read(self.registers + PENDING, 4).unwrap();
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(5)
+            && (qemu.len() < merged(&twin).len()
+                || self.qemu.read(self.registers + PENDING, 4).unwrap() != pending)
+        {
+            self.qemu.wait(Duration::from_millis(1)).unwrap();
             qemu.extend(events(&self.qemu, 0));
         }
         self.same("events", [qemu, merged(&twin)]);
@@ -228,7 +235,7 @@ fn random_transfers_are_equal() {
             pair.read(0x90, 8);
         }
         pair.settle();
-        let pending = pair.read(0x24, 4);
+        let pending = pair.read(PENDING, 4);
         pair.write(0x64, 4, pending);
         for board in pair.both() {
             Function::new(board, EDU)

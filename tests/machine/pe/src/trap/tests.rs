@@ -1,8 +1,11 @@
 //! Every instruction form on a trapped register does what it does on memory.
 
 use std::arch::asm;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use corosensei::{Coroutine, Yielder};
 use iced_x86::{Code, Instruction, MemoryOperand, Register};
 
 use super::replay::{ARITHMETIC_FLAGS, Context, Replay, ReplayError, decode, emit};
@@ -426,6 +429,57 @@ fn vector_registers_and_the_stack_are_left_alone() {
     };
     assert_eq!((value, read), (0x1234_5678_9abc_def0, 3));
     unmap(base).unwrap();
+}
+
+/// Each access suspends the fiber that makes it, inside the signal handler.
+#[test]
+fn an_access_may_switch_fibers() {
+    type Fiber = Coroutine<(), (), u32>;
+    thread_local! {
+        static CURRENT: Cell<*const Yielder<(), ()>> = const { Cell::new(std::ptr::null()) };
+    }
+    struct Switch(AtomicU64);
+    impl RegisterSpace for Switch {
+        fn read(&self, _: u64, _: u8) -> u64 {
+            self.0.load(Ordering::Relaxed)
+        }
+        fn write(&self, _: u64, _: u8, value: u64) {
+            self.0.store(value, Ordering::Relaxed);
+        }
+        fn done(&self) {
+            let current = CURRENT.get();
+            // SAFETY: the yielder of the fiber that makes the access, which is on its stack.
+            unsafe { &*current }.suspend(());
+            CURRENT.set(current);
+        }
+    }
+    let base = map(4, Arc::new(Switch(AtomicU64::new(0)))).unwrap() as usize;
+    let fiber = |add: u32| {
+        Fiber::new(move |yielder, ()| {
+            CURRENT.set(yielder);
+            let register = base as *mut u32;
+            let mut sum = 0;
+            for _ in 0..100 {
+                // SAFETY: trapped.
+                unsafe { asm!("add dword ptr [{}], {:e}", in(reg) register, in(reg) add) };
+                // SAFETY: trapped.
+                sum += unsafe { register.read_volatile() };
+            }
+            sum
+        })
+    };
+    let mut fibers = [fiber(1), fiber(1000)];
+    let mut sums = [None; 2];
+    while sums.contains(&None) {
+        for (fiber, sum) in fibers.iter_mut().zip(&mut sums) {
+            if sum.is_none() {
+                *sum = fiber.resume(()).as_return();
+            }
+        }
+    }
+    // In turns: both add, then both read what both have added.
+    assert_eq!(sums, [Some((1..=100).map(|turn| 1001 * turn).sum()); 2]);
+    unmap(base as *mut u8).unwrap();
 }
 
 #[test]
