@@ -1,0 +1,34 @@
+//! What can be set about the HAL before a machine starts.
+
+/// How DMA adapters, interrupts and resources behave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Config {
+    /// Map registers of the whole machine. Requests wait when they are used up.
+    pub map_registers: u32,
+    /// Most map registers an adapter is granted; without, as many as its longest transfer can need, which is one more
+    /// than its pages.
+    pub map_register_grant: Option<u32>,
+    /// Every transfer is bounced, whatever the device reaches: as Driver Verifier's DMA verification does it.
+    pub always_bounce: bool,
+    /// Resources for transfers are never granted in the call that asks for them, but later, from a DPC.
+    pub defer_grants: bool,
+    /// Driver Verifier's DMA verification. Where Windows has a defined answer without it (too many map registers,
+    /// an unknown version), that answer is given instead of bug check 0xE6; mistakes that would go unnoticed without
+    /// it stop the machine in either case.
+    pub verifier: bool,
+    /// An interrupt that no service routine claims this many times in a row stops the machine.
+    pub storm_limit: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            map_registers: 1024,
+            map_register_grant: None,
+            always_bounce: false,
+            defer_grants: false,
+            verifier: true,
+            storm_limit: 1000,
+        }
+    }
+}
