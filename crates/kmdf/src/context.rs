@@ -6,10 +6,11 @@ use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use wdk_sys::{
-    _WDF_EXECUTION_LEVEL, _WDF_SYNCHRONIZATION_SCOPE, PVOID, ULONG, WDF_OBJECT_ATTRIBUTES,
+    _WDF_EXECUTION_LEVEL, _WDF_SYNCHRONIZATION_SCOPE, PVOID, WDF_OBJECT_ATTRIBUTES,
     WDF_OBJECT_CONTEXT_TYPE_INFO, WDFOBJECT,
 };
 
+use crate::versioned::size;
 use crate::{NtStatus, Result, ddi};
 
 /// Alignment of the memory that the framework gives an object for its context.
@@ -47,7 +48,7 @@ impl TypeInfo {
             );
         }
         Self(WDF_OBJECT_CONTEXT_TYPE_INFO {
-            Size: size_of::<WDF_OBJECT_CONTEXT_TYPE_INFO>() as ULONG,
+            Size: size::<WDF_OBJECT_CONTEXT_TYPE_INFO>(),
             ContextName: name.as_ptr().cast(),
             ContextSize: size_of::<Place<T>>(),
             UniqueType: unique.cast(),
@@ -113,7 +114,7 @@ impl<T> Place<T> {
 /// The attributes of an object without a context: what `WDF_OBJECT_ATTRIBUTES_INIT` sets.
 pub(crate) fn plain_attributes() -> WDF_OBJECT_ATTRIBUTES {
     WDF_OBJECT_ATTRIBUTES {
-        Size: size_of::<WDF_OBJECT_ATTRIBUTES>() as ULONG,
+        Size: size::<WDF_OBJECT_ATTRIBUTES>(),
         ExecutionLevel: _WDF_EXECUTION_LEVEL::WdfExecutionLevelInheritFromParent,
         SynchronizationScope: _WDF_SYNCHRONIZATION_SCOPE::WdfSynchronizationScopeInheritFromParent,
         ..WDF_OBJECT_ATTRIBUTES::default()

@@ -13,6 +13,7 @@ use crate::context::{self, ContextType};
 use crate::queue::Queue;
 use crate::resources::ResourceList;
 use crate::unicode::{MultiString, WideStr};
+use crate::versioned::size;
 use crate::{NtStatus, Result, ddi};
 
 /// What a device does when the framework starts, stops and powers it. All at PASSIVE_LEVEL.
@@ -115,7 +116,7 @@ impl DeviceInit {
     /// What `WdfDeviceCreate` returns.
     pub fn create<T: DeviceEvents>(mut self) -> Result<Device<T>> {
         let mut callbacks = WDF_PNPPOWER_EVENT_CALLBACKS {
-            Size: size_of::<WDF_PNPPOWER_EVENT_CALLBACKS>() as ULONG,
+            Size: size::<WDF_PNPPOWER_EVENT_CALLBACKS>(),
             EvtDevicePrepareHardware: Some(prepare_hardware::<T>),
             EvtDeviceReleaseHardware: Some(release_hardware::<T>),
             EvtDeviceD0Entry: Some(d0_entry::<T>),

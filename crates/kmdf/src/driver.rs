@@ -1,11 +1,11 @@
 //! The driver object.
 
 use wdk_sys::{
-    NTSTATUS, PCUNICODE_STRING, PDRIVER_OBJECT, PWDFDEVICE_INIT, ULONG, WDF_DRIVER_CONFIG,
-    WDFDRIVER,
+    NTSTATUS, PCUNICODE_STRING, PDRIVER_OBJECT, PWDFDEVICE_INIT, WDF_DRIVER_CONFIG, WDFDRIVER,
 };
 
 use crate::device::DeviceInit;
+use crate::versioned::size;
 use crate::{NtStatus, Result, ddi};
 
 /// What a driver does when the system finds a device for it.
@@ -36,7 +36,7 @@ pub unsafe fn register<E: DriverEvents>(
         return Err(NtStatus::NOT_SUPPORTED);
     }
     let mut config = WDF_DRIVER_CONFIG {
-        Size: size_of::<WDF_DRIVER_CONFIG>() as ULONG,
+        Size: size::<WDF_DRIVER_CONFIG>(),
         EvtDriverDeviceAdd: Some(device_add::<E>),
         ..WDF_DRIVER_CONFIG::default()
     };

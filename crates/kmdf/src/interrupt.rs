@@ -4,6 +4,7 @@ use wdk_sys::{BOOLEAN, ULONG, WDF_INTERRUPT_CONFIG, WDF_INTERRUPT_INFO, WDFINTER
 
 use crate::context;
 use crate::device::{self, Device, DeviceEvents};
+use crate::versioned::size;
 use crate::{NtStatus, Result, ddi};
 
 /// What a device does when it interrupts.
@@ -87,7 +88,7 @@ impl Interrupt {
     #[must_use]
     pub fn signal(&self) -> Signal {
         let mut info = WDF_INTERRUPT_INFO {
-            Size: size_of::<WDF_INTERRUPT_INFO>() as ULONG,
+            Size: size::<WDF_INTERRUPT_INFO>(),
             ..WDF_INTERRUPT_INFO::default()
         };
         // SAFETY: the interrupt is valid, and the structure has its size set.
@@ -103,7 +104,7 @@ impl Interrupt {
 /// As `WDF_INTERRUPT_CONFIG_INIT` sets it; the values left at zero mean the framework's defaults.
 fn config<T: InterruptEvents>() -> WDF_INTERRUPT_CONFIG {
     WDF_INTERRUPT_CONFIG {
-        Size: size_of::<WDF_INTERRUPT_CONFIG>() as ULONG,
+        Size: size::<WDF_INTERRUPT_CONFIG>(),
         ShareVector: wdk_sys::_WDF_TRI_STATE::WdfUseDefault,
         ReportInactiveOnPowerDown: wdk_sys::_WDF_TRI_STATE::WdfUseDefault,
         EvtInterruptIsr: Some(isr::<T>),

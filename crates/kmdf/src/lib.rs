@@ -17,6 +17,18 @@
 //! run on any host, [`slot`] and [`rundown`] under loom as well. Everything else calls the framework and exists for
 //! Windows targets only.
 //!
+//! # How long objects live
+//!
+//! Queues, interrupts, enablers and transactions are children of their device, and the framework deletes them with it.
+//! None is deleted here. A driver keeps them in the device's context, which goes last of all; kept anywhere else, say in
+//! a static variable, a handle would outlive its object.
+//!
+//! # No locks
+//!
+//! There is no spin lock and no interrupt lock here, because nothing needs one: what an interrupt service routine tells
+//! others it tells by atomics, and the engine's registers belong to whoever owns the transaction. The framework may call
+//! back before one of its functions returns, and a lock held across such a call would be a deadlock.
+//!
 //! # No unwinding, no panics
 //!
 //! Callbacks are `extern "C"` and no code path here or in the release image of the driver can panic: the image does
@@ -60,6 +72,8 @@ pub mod request;
 pub mod resources;
 #[cfg(windows)]
 pub mod thread;
+#[cfg(windows)]
+mod versioned;
 
 #[cfg(windows)]
 pub use {

@@ -10,6 +10,7 @@ use wdk_sys::{
 use crate::context;
 use crate::device::{self, Device, DeviceEvents};
 use crate::request::Request;
+use crate::versioned::size;
 use crate::{NtStatus, Result, ddi};
 
 /// What a device does with reads and writes. IRQL <= DISPATCH_LEVEL.
@@ -63,7 +64,7 @@ impl<T: DeviceEvents> QueueConfig<T> {
     #[must_use]
     pub fn new(dispatch: Dispatch) -> Self {
         let mut raw = WDF_IO_QUEUE_CONFIG {
-            Size: size_of::<WDF_IO_QUEUE_CONFIG>() as ULONG,
+            Size: size::<WDF_IO_QUEUE_CONFIG>(),
             DispatchType: dispatch.raw(),
             PowerManaged: _WDF_TRI_STATE::WdfTrue,
             ..WDF_IO_QUEUE_CONFIG::default()

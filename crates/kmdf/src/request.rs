@@ -2,8 +2,9 @@
 
 use core::mem::ManuallyDrop;
 
-use wdk_sys::{ULONG, WDF_REQUEST_PARAMETERS, WDFREQUEST};
+use wdk_sys::{ULONG_PTR, WDF_REQUEST_PARAMETERS, WDFREQUEST};
 
+use crate::versioned::size;
 use crate::{NtStatus, Result, ddi};
 
 /// A request that the driver owns and has to complete.
@@ -50,7 +51,7 @@ impl Request {
         let raw = self.into_raw();
         // SAFETY: the request is valid and owned, and nobody else can complete it.
         unsafe {
-            ddi::WdfRequestCompleteWithInformation(raw, status.code(), information as _);
+            ddi::WdfRequestCompleteWithInformation(raw, status.code(), information as ULONG_PTR);
         }
     }
 
@@ -59,7 +60,8 @@ impl Request {
     #[must_use]
     pub fn file_offset(&self) -> i64 {
         let mut parameters = WDF_REQUEST_PARAMETERS {
-            Size: size_of::<WDF_REQUEST_PARAMETERS>() as _,
+            // Of 16 bits here, unlike anywhere else.
+            Size: size::<WDF_REQUEST_PARAMETERS>() as _,
             ..WDF_REQUEST_PARAMETERS::default()
         };
         // SAFETY: the request is valid, and the structure has its size set.
@@ -96,13 +98,7 @@ impl Drop for Request {
     fn drop(&mut self) {
         // SAFETY: the request is valid and owned, and nobody else can complete it.
         unsafe {
-            ddi::WdfRequestCompleteWithInformation(
-                self.raw,
-                NtStatus::INTERNAL_ERROR.code(),
-                0 as _,
-            );
+            ddi::WdfRequestCompleteWithInformation(self.raw, NtStatus::INTERNAL_ERROR.code(), 0);
         }
     }
 }
-
-const _: () = assert!(size_of::<WDF_REQUEST_PARAMETERS>() <= ULONG::MAX as usize);

@@ -1,11 +1,12 @@
 //! DMA enablers.
 
-use wdk_sys::{_WDF_DMA_PROFILE, ULONG, WDF_DMA_ENABLER_CONFIG, WDF_DMA_PROFILE, WDFDMAENABLER};
+use wdk_sys::{_WDF_DMA_PROFILE, WDF_DMA_ENABLER_CONFIG, WDF_DMA_PROFILE, WDFDMAENABLER};
 
 use super::Direction;
 use super::transaction::{Idle, Transaction};
 use crate::context;
 use crate::device::{Device, DeviceEvents};
+use crate::versioned::size;
 use crate::{NtStatus, Result, ddi};
 
 /// What kind of DMA a device does.
@@ -92,7 +93,7 @@ impl EnablerConfig {
     /// As `WDF_DMA_ENABLER_CONFIG_INIT` sets it, and the overrides.
     fn raw(&self) -> WDF_DMA_ENABLER_CONFIG {
         WDF_DMA_ENABLER_CONFIG {
-            Size: size_of::<WDF_DMA_ENABLER_CONFIG>() as ULONG,
+            Size: size::<WDF_DMA_ENABLER_CONFIG>(),
             Profile: self.profile.raw(),
             MaximumLength: self.maximum_length,
             AddressWidthOverride: self.address_bits,
