@@ -17,6 +17,9 @@ macro_rules! exports {
     };
 }
 
+// Inline in the Windows headers, so no image imports it and the headers declare no routine of the name.
+pub use crate::io::cancel::IoSetCancelRoutine;
+
 exports! {
     ex::lookaside {
         ExInitializeLookasideListEx, ExDeleteLookasideListEx, ExAllocateFromLookasideListEx, ExFreeToLookasideListEx,
@@ -29,7 +32,7 @@ exports! {
         IoOpenDeviceRegistryKey, IoInvalidateDeviceState, IoInvalidateDeviceRelations, IoRequestDeviceEject,
         PoRequestPowerIrp, MmMapIoSpaceEx, MmUnmapIoSpace,
     }
-    io::cancel { IoAcquireCancelSpinLock, IoReleaseCancelSpinLock, IoSetCancelRoutine, IoCancelIrp }
+    io::cancel { IoAcquireCancelSpinLock, IoReleaseCancelSpinLock, IoCancelIrp }
     io::device {
         IoCreateDevice, IoDeleteDevice, IoAttachDeviceToDeviceStack, IoAttachDeviceToDeviceStackSafe, IoDetachDevice,
         IoGetAttachedDeviceReference, IoCreateSymbolicLink, IoDeleteSymbolicLink,
