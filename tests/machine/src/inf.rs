@@ -1,12 +1,18 @@
 //! The facts of a driver's INF that matter to a machine: what it installs on, and what it puts into the registry.
 //!
-//! Reads the subset of the INF syntax that device INFs of this kind use: sections, `key = value, value, ...` lines,
-//! `;` comments, quoted values, `%strings%`, and the template variables that stampinf would replace (`$ARCH$`).
+//! Reads what device INFs of this kind use, in a template too: what stampinf would put in is put in for x86-64.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use inf::{Inf, Line, Section, Stamp, SyntaxError, UndefinedString, stamp};
 use thiserror::Error;
+
+/// What stampinf would put into a template for this machine.
+const STAMP: Stamp<'_> = Stamp {
+    architecture: "amd64",
+    kmdf: "1.33",
+    driver_ver: "01/01/2026,0.1.0.0",
+};
 
 /// Why an INF cannot be used.
 #[derive(Debug, Error)]
@@ -19,9 +25,12 @@ pub enum InfError {
         /// Why not.
         error: std::io::Error,
     },
+    /// It is not written as an INF.
+    #[error(transparent)]
+    Syntax(#[from] SyntaxError),
     /// A `%string%` has no value in the Strings section.
-    #[error("%{0}% is not in the Strings section")]
-    UndefinedString(String),
+    #[error(transparent)]
+    UndefinedString(#[from] UndefinedString),
     /// A section that another one names does not exist.
     #[error("there is no section [{0}]")]
     MissingSection(String),
@@ -84,16 +93,16 @@ impl InfFacts {
     /// # Errors
     /// See [`InfError`].
     pub fn parse(text: &str) -> Result<Self, InfError> {
-        let inf = Inf::parse(text);
+        let inf = Inf::parse(&stamp(text, STAMP))?;
         let mut facts = Self::default();
-        for install in inf.models(&mut facts.hardware_ids)? {
-            let hardware = inf.decorated(&format!("{install}.HW"));
-            facts.hardware.extend(inf.added(hardware)?);
-            let services = inf.decorated(&format!("{install}.Services"));
+        for install in models(&inf, &mut facts.hardware_ids)? {
+            let hardware = inf.lines(&format!("{install}.HW"));
+            facts.hardware.extend(added(&inf, hardware)?);
+            let services = inf.lines(&format!("{install}.Services"));
             for service in services.iter().filter(|line| line.is("AddService")) {
                 facts.service = inf.expand(service.value(0))?;
-                let section = inf.section(service.value(2))?;
-                facts.parameters.extend(inf.added(section)?);
+                let section = section(&inf, service.value(2))?;
+                facts.parameters.extend(added(&inf, &section.lines)?);
             }
         }
         Ok(facts)
@@ -108,185 +117,83 @@ impl InfFacts {
     }
 }
 
-/// One line of a section.
-#[derive(Debug)]
-struct Line {
-    /// What stands before `=`, empty if there is none.
-    key: String,
-    values: Vec<String>,
+fn section<'a>(inf: &'a Inf, name: &str) -> Result<&'a Section, InfError> {
+    inf.section(name)
+        .ok_or_else(|| InfError::MissingSection(name.to_owned()))
 }
 
-impl Line {
-    fn is(&self, key: &str) -> bool {
-        self.key.eq_ignore_ascii_case(key)
-    }
-
-    /// The value at `index`, empty if it is not there.
-    fn value(&self, index: usize) -> &str {
-        self.values.get(index).map_or("", String::as_str)
-    }
-}
-
-/// An INF, section by section; names of sections are kept in lower case, since they compare without case.
-#[derive(Debug, Default)]
-struct Inf(BTreeMap<String, Vec<Line>>);
-
-impl Inf {
-    fn parse(text: &str) -> Self {
-        let mut inf = Self::default();
-        let mut current = String::new();
-        for line in text.trim_start_matches('\u{feff}').lines() {
-            let line = without_comment(line).replace("$ARCH$", "amd64");
-            let line = line.trim();
-            if let Some(name) = line
-                .strip_prefix('[')
-                .and_then(|rest| rest.strip_suffix(']'))
-            {
-                current = name.trim().to_ascii_lowercase();
-                inf.0.entry(current.clone()).or_default();
-            } else if !line.is_empty() {
-                let (key, values) = line.split_once('=').unwrap_or(("", line));
-                inf.0.entry(current.clone()).or_default().push(Line {
-                    key: key.trim().to_owned(),
-                    values: fields(values),
-                });
-            }
-        }
-        inf
-    }
-
-    fn section(&self, name: &str) -> Result<&[Line], InfError> {
-        self.0
-            .get(&name.to_ascii_lowercase())
-            .map(Vec::as_slice)
-            .ok_or_else(|| InfError::MissingSection(name.to_owned()))
-    }
-
-    /// A section that may be missing.
-    fn decorated(&self, name: &str) -> &[Line] {
-        self.section(name).unwrap_or_default()
-    }
-
-    /// Names of the install sections of all models for this architecture, each once; their hardware identifiers are
-    /// appended.
-    fn models(&self, hardware_ids: &mut Vec<String>) -> Result<Vec<String>, InfError> {
-        const DECORATION: &str = "ntamd64";
-        let mut installs = Vec::new();
-        for manufacturer in self.section("Manufacturer")? {
-            let decoration = manufacturer.values[1..]
-                .iter()
-                .find(|decoration| decoration.to_ascii_lowercase().starts_with(DECORATION));
-            let Some(decoration) = decoration else {
-                continue;
-            };
-            let models = self.section(&format!("{}.{decoration}", manufacturer.value(0)))?;
-            for model in models {
-                let install = self.install_section(model.value(0));
-                if !installs.contains(&install) {
-                    installs.push(install);
-                }
-                for identifier in &model.values[1..] {
-                    hardware_ids.push(self.expand(identifier)?);
-                }
-            }
-        }
-        if installs.is_empty() {
-            return Err(InfError::NoModels(DECORATION));
-        }
-        Ok(installs)
-    }
-
-    /// The install section's name with the decoration that exists.
-    fn install_section(&self, name: &str) -> String {
-        [".ntamd64", ".NT"]
+/// Names of the install sections of all models for this architecture, each once; their hardware identifiers are
+/// appended.
+fn models(inf: &Inf, hardware_ids: &mut Vec<String>) -> Result<Vec<String>, InfError> {
+    const DECORATION: &str = "ntamd64";
+    let mut installs = Vec::new();
+    for manufacturer in &section(inf, "Manufacturer")?.lines {
+        let decoration = manufacturer.values[1..]
             .iter()
-            .map(|decoration| format!("{name}{decoration}"))
-            .find(|decorated| self.section(decorated).is_ok())
-            .unwrap_or_else(|| name.to_owned())
-    }
-
-    /// Values put into the registry by the sections that the AddReg lines of `section` name.
-    fn added(&self, section: &[Line]) -> Result<Vec<RegistryValue>, InfError> {
-        let mut added = Vec::new();
-        for name in section
-            .iter()
-            .filter(|line| line.is("AddReg"))
-            .flat_map(|line| &line.values)
-        {
-            for line in self.section(name)? {
-                added.extend(self.registry_value(line)?);
-            }
-        }
-        Ok(added)
-    }
-
-    /// `HKR, subkey, name, flags, data`; `None` for a line that makes a key only.
-    fn registry_value(&self, line: &Line) -> Result<Option<RegistryValue>, InfError> {
-        const KEY_ONLY: u32 = 0x10;
-        const REG_SZ: u32 = 0;
-        const REG_DWORD: u32 = 0x0001_0001;
-        let unknown = || InfError::UnknownValue(line.values.join(","));
-        let flags = number(line.value(3)).ok_or_else(unknown)?;
-        let data = self.expand(line.value(4))?;
-        let data = match flags {
-            KEY_ONLY => return Ok(None),
-            REG_SZ => RegistryData::Text(data),
-            REG_DWORD => RegistryData::Dword(number(&data).ok_or_else(unknown)?),
-            _ => return Err(unknown()),
+            .find(|decoration| decoration.to_ascii_lowercase().starts_with(DECORATION));
+        let Some(decoration) = decoration else {
+            continue;
         };
-        Ok(Some(RegistryValue {
-            subkey: self.expand(line.value(1))?,
-            name: self.expand(line.value(2))?,
-            data,
-        }))
-    }
-
-    /// Replaces each `%name%` by its value in the Strings section; `%%` is a percent sign, and numbers are directories
-    /// and stay.
-    fn expand(&self, text: &str) -> Result<String, InfError> {
-        let mut parts = text.split('%');
-        let mut expanded = parts.next().unwrap_or_default().to_owned();
-        while let Some(name) = parts.next() {
-            match name {
-                "" => expanded.push('%'),
-                directory if directory.bytes().all(|byte| byte.is_ascii_digit()) => {
-                    expanded.push_str(&format!("%{directory}%"));
-                }
-                name => expanded.push_str(self.string(name)?),
+        let models = section(inf, &format!("{}.{decoration}", manufacturer.value(0)))?;
+        for model in &models.lines {
+            let install = install_section(inf, model.value(0));
+            if !installs.contains(&install) {
+                installs.push(install);
             }
-            expanded.push_str(parts.next().unwrap_or_default());
+            for identifier in &model.values[1..] {
+                hardware_ids.push(inf.expand(identifier)?);
+            }
         }
-        Ok(expanded)
     }
-
-    fn string(&self, name: &str) -> Result<&str, InfError> {
-        self.decorated("Strings")
-            .iter()
-            .find(|line| line.is(name))
-            .map(|line| line.value(0))
-            .ok_or_else(|| InfError::UndefinedString(name.to_owned()))
+    if installs.is_empty() {
+        return Err(InfError::NoModels(DECORATION));
     }
+    Ok(installs)
 }
 
-/// The line up to a `;` that is not in quotes.
-fn without_comment(line: &str) -> &str {
-    let mut quoted = false;
-    let end = line.find(|character| {
-        quoted ^= character == '"';
-        character == ';' && !quoted
-    });
-    &line[..end.unwrap_or(line.len())]
+/// The install section's name with the decoration that exists.
+fn install_section(inf: &Inf, name: &str) -> String {
+    [".ntamd64", ".NT"]
+        .iter()
+        .map(|decoration| format!("{name}{decoration}"))
+        .find(|decorated| inf.section(decorated).is_some())
+        .unwrap_or_else(|| name.to_owned())
 }
 
-/// The values of a line: separated by commas outside quotes, trimmed, without their quotes.
-fn fields(text: &str) -> Vec<String> {
-    let mut quoted = false;
-    text.split(|character| {
-        quoted ^= character == '"';
-        character == ',' && !quoted
-    })
-    .map(|field| field.trim().trim_matches('"').to_owned())
-    .collect()
+/// Values put into the registry by the sections that the AddReg lines of `lines` name.
+fn added(inf: &Inf, lines: &[Line]) -> Result<Vec<RegistryValue>, InfError> {
+    let mut added = Vec::new();
+    for name in lines
+        .iter()
+        .filter(|line| line.is("AddReg"))
+        .flat_map(|line| &line.values)
+    {
+        for line in &section(inf, name)?.lines {
+            added.extend(registry_value(inf, line)?);
+        }
+    }
+    Ok(added)
+}
+
+/// `HKR, subkey, name, flags, data`; `None` for a line that makes a key only.
+fn registry_value(inf: &Inf, line: &Line) -> Result<Option<RegistryValue>, InfError> {
+    const KEY_ONLY: u32 = 0x10;
+    const REG_SZ: u32 = 0;
+    const REG_DWORD: u32 = 0x0001_0001;
+    let unknown = || InfError::UnknownValue(line.values.join(","));
+    let flags = number(line.value(3)).ok_or_else(unknown)?;
+    let data = inf.expand(line.value(4))?;
+    let data = match flags {
+        KEY_ONLY => return Ok(None),
+        REG_SZ => RegistryData::Text(data),
+        REG_DWORD => RegistryData::Dword(number(&data).ok_or_else(unknown)?),
+        _ => return Err(unknown()),
+    };
+    Ok(Some(RegistryValue {
+        subkey: inf.expand(line.value(1))?,
+        name: inf.expand(line.value(2))?,
+        data,
+    }))
 }
 
 /// A decimal or hexadecimal number; nothing is zero.
@@ -375,6 +282,20 @@ Edu = "edu"
     }
 
     #[test]
+    fn the_drivers_inf_is_read() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../inf/dmacard.inx");
+        let facts = InfFacts::load(&path).expect("it is well formed");
+        assert!(facts.matches(r"PCI\VEN_1234&DEV_11E8"));
+        assert_eq!(facts.service, "dmacard");
+        let messages = RegistryValue {
+            subkey: r"Interrupt Management\MessageSignaledInterruptProperties".to_owned(),
+            name: "MSISupported".to_owned(),
+            data: RegistryData::Dword(1),
+        };
+        assert!(facts.hardware.contains(&messages));
+    }
+
+    #[test]
     fn what_is_missing_is_named() {
         assert!(matches!(
             InfFacts::parse(&INF.replace("[Card_Parameters]", "[Other]")),
@@ -382,7 +303,7 @@ Edu = "edu"
         ));
         assert!(matches!(
             InfFacts::parse(&INF.replace("Vendor =", "Seller =")),
-            Err(InfError::UndefinedString(name)) if name == "Vendor"
+            Err(InfError::UndefinedString(UndefinedString(name))) if name == "Vendor"
         ));
         assert!(matches!(
             InfFacts::parse(&INF.replace("NT$ARCH$.10.0...22000", "NTarm64")),
