@@ -7,7 +7,7 @@ use kmdf::dma::{Enabler, Idle, Transaction};
 use kmdf::interrupt::Signal;
 use kmdf::log::{self, LogFailure};
 use kmdf::queue::{Dispatch, QueueConfig};
-use kmdf::resources::ResourceList;
+use kmdf::resources::{Resource, ResourceList};
 use kmdf::rundown::Rundown;
 use kmdf::slot::Slot;
 use kmdf::unicode::WideStr;
@@ -98,6 +98,10 @@ where
     Self: ContextType,
 {
     fn prepare_hardware(&self, resources: ResourceList<'_>) -> Result<()> {
+        // The framework connects whatever interrupt it is given, and does not mind if there is none.
+        if !resources.iter().any(|one| one == Resource::Interrupt) {
+            return Err(NtStatus::DEVICE_CONFIGURATION_ERROR).or_log(c"looking for an interrupt");
+        }
         let hardware = H::map(resources).or_log(c"mapping the hardware")?;
         let started = Started {
             hardware,

@@ -1,8 +1,9 @@
 //! QEMU's `edu` device; [`abi::edu`] says what a driver has to know about it.
 
 use abi::edu::{
-    ADDRESS_BITS, BAR_LENGTH, COMMAND, COUNT, Command, DESTINATION, IDENTIFICATION, IDENTITY,
-    INTERRUPT_ACKNOWLEDGE, INTERRUPT_STATUS, Interrupts, LIVENESS, SOURCE, USABLE, WINDOW_BASE,
+    ADDRESS_BITS, BAR_LENGTH, COMMAND, COUNT, Command, DESTINATION, HARDWARE_ID, IDENTIFICATION,
+    IDENTITY, INTERRUPT_ACKNOWLEDGE, INTERRUPT_STATUS, Interrupts, LIVENESS, SOURCE, USABLE,
+    WINDOW_BASE,
 };
 use abi::info::DeviceKind;
 use abi::window::{Span, Window};
@@ -26,7 +27,7 @@ pub(crate) struct Edu {
 
 impl Hardware for Edu {
     const KIND: DeviceKind = DeviceKind::Edu;
-    const HARDWARE_ID: &'static str = r"PCI\VEN_1234&DEV_11E8";
+    const HARDWARE_ID: &'static str = HARDWARE_ID;
     const DMA: EnablerConfig =
         EnablerConfig::new(Profile::Packet, MAXIMUM_TRANSFER).with_address_bits(ADDRESS_BITS);
     const ALIGNMENT_MASK: u32 = 0;

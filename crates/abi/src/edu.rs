@@ -24,6 +24,9 @@ pub const VENDOR_ID: u16 = 0x1234;
 /// PCI device identifier.
 pub const DEVICE_ID: u16 = 0x11e8;
 
+/// The hardware identifier under which Windows finds the function.
+pub const HARDWARE_ID: &str = r"PCI\VEN_1234&DEV_11E8";
+
 /// What [`IDENTIFICATION`] reads as: version 1.0 of the device, and its signature `0xed`.
 pub const IDENTITY: u32 = 0x0100_00ed;
 
@@ -129,6 +132,8 @@ impl Value for Command {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
 
     #[test]
@@ -136,6 +141,14 @@ mod tests {
         let status = Interrupts::from_word(0x8000_0101);
         assert!(status.contains(Interrupts::DMA | Interrupts::FACTORIAL));
         assert_eq!(status.into_word(), 0x8000_0101);
+    }
+
+    #[test]
+    fn the_hardware_identifier_is_made_of_the_pci_identifiers() {
+        assert_eq!(
+            HARDWARE_ID,
+            std::format!(r"PCI\VEN_{VENDOR_ID:04X}&DEV_{DEVICE_ID:04X}")
+        );
     }
 
     #[test]
