@@ -6,10 +6,16 @@ macro_rules! exports {
 
         /// Name and address of every routine that an image can import.
         pub fn exports() -> Vec<(&'static str, usize)> {
-            vec![$($((stringify!($name), $name as *const () as usize),)*)*]
+            vec![
+                $($((stringify!($name), $name as *const () as usize),)*)*
+                ("DbgPrint", DbgPrint as *const () as usize),
+                ("DbgPrintEx", DbgPrintEx as *const () as usize),
+                ("__chkstk", __chkstk as *const () as usize),
+                ("__C_specific_handler", __C_specific_handler as *const () as usize),
+            ]
         }
 
-        /// Never called: not even instantiated: it compiles only if every routine has the type that the headers declare.
+        /// Never called; it compiles only if every routine has the type that the headers declare.
         #[allow(dead_code, clippy::extra_unused_type_parameters)]
         fn types_are_those_of_the_headers<T>() {
             $($(let _ = if true { nt_sys::$name } else { $name };)*)*
@@ -17,10 +23,9 @@ macro_rules! exports {
     };
 }
 
-// Inline in the Windows headers, so no image imports it and the headers declare no routine of the name.
-pub use crate::io::cancel::IoSetCancelRoutine;
-
 exports! {
+    dbg { vDbgPrintEx, vDbgPrintExWithPrefix }
+    ex::fastmutex { ExAcquireFastMutex, ExTryToAcquireFastMutex, ExReleaseFastMutex }
     ex::lookaside {
         ExInitializeLookasideListEx, ExDeleteLookasideListEx, ExAllocateFromLookasideListEx, ExFreeToLookasideListEx,
     }
@@ -41,7 +46,7 @@ exports! {
     io::interface { IoRegisterDeviceInterface, IoSetDeviceInterfaceState, IoGetDeviceInterfaces }
     io::irp {
         IoAllocateIrp, IoFreeIrp, IoInitializeIrp, IoReuseIrp, IofCallDriver, IoCallDriver, IofCompleteRequest,
-        IoCompleteRequest, IoSetCompletionRoutineEx, IoIs32bitProcess,
+        IoCompleteRequest, IoSetCompletionRoutineEx, IoIs32bitProcess, IoGetRequestorProcessId,
     }
     io::power { PoStartNextPowerIrp, PoCallDriver, PoSetPowerState }
     io::request { IoBuildSynchronousFsdRequest, IoBuildDeviceIoControlRequest }
@@ -85,4 +90,13 @@ exports! {
     ob {
         ObfReferenceObject, ObfDereferenceObject, ObDereferenceObjectDeferDelete, ObReferenceObjectByHandle, ZwClose,
     }
+    registry { ZwOpenKey, ZwCreateKey, ZwDeleteKey, ZwQueryValueKey, ZwSetValueKey, ZwDeleteValueKey }
+    rtl {
+        RtlInitUnicodeString, RtlCopyUnicodeString, RtlAppendUnicodeStringToString, RtlCompareUnicodeString,
+        RtlEqualUnicodeString, RtlFreeUnicodeString, RtlStringFromGUID, RtlGUIDFromString, RtlCompareMemory, memcpy,
+        memmove, memset, memcmp, strlen,
+    }
 }
+
+pub use crate::dbg::{DbgPrint, DbgPrintEx};
+pub use crate::support::{__C_specific_handler, __chkstk};

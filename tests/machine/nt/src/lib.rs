@@ -10,6 +10,7 @@
 
 pub mod bugcheck;
 pub mod counters;
+pub mod dbg;
 pub mod entry;
 pub mod ex;
 pub mod exports;
@@ -18,7 +19,10 @@ pub mod io;
 pub mod ke;
 pub mod mm;
 pub mod ob;
+pub mod registry;
+mod rtl;
 pub mod sched;
+mod support;
 pub mod trace;
 
 pub use counters::{Counter, Counters, counters};

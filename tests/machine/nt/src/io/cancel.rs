@@ -6,8 +6,8 @@ use crate::entry::{borrow, enter_with, verifier};
 use crate::ke::irql;
 use crate::ke::spinlock;
 use crate::ke::stack::driver_call;
-use crate::sched::{self, DISPATCH_LEVEL, HIGH_LEVEL};
-use nt_sys::{BOOLEAN, KIRQL, KSPIN_LOCK, PDRIVER_CANCEL, PIRP, PKIRQL, PKSPIN_LOCK};
+use crate::sched::{self, DISPATCH_LEVEL};
+use nt_sys::{BOOLEAN, KIRQL, KSPIN_LOCK, PIRP, PKIRQL, PKSPIN_LOCK};
 use std::cell::UnsafeCell;
 
 /// The system's cancel spin lock.
@@ -53,19 +53,6 @@ pub unsafe extern "win64" fn IoAcquireCancelSpinLock(irql: PKIRQL) {
 pub unsafe extern "win64" fn IoReleaseCancelSpinLock(irql: KIRQL) {
     let _inside = enter_with("IoReleaseCancelSpinLock", DISPATCH_LEVEL, 0);
     release(irql);
-}
-
-/// IoSetCancelRoutine: atomic; the routine set before. Any IRQL.
-///
-/// # Safety
-/// `irp` is an IRP.
-pub unsafe extern "win64" fn IoSetCancelRoutine(
-    irp: PIRP,
-    routine: PDRIVER_CANCEL,
-) -> PDRIVER_CANCEL {
-    let _inside = enter_with("IoSetCancelRoutine", HIGH_LEVEL, irp.addr());
-    // SAFETY: by the caller's promise.
-    unsafe { Packet::checked(irp, 3, "IoSetCancelRoutine") }.swap_cancel_routine(routine)
 }
 
 /// IoCancelIrp. IRQL <= DISPATCH_LEVEL. The cancel routine runs with the cancel spin lock held and has to release it.

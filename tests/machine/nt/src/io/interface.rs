@@ -2,18 +2,16 @@
 
 use super::names;
 use crate::entry::{borrow, enter_with};
-use crate::ex::pool::{self, Pool};
+use crate::rtl::allocate_string;
 use crate::sched::PASSIVE_LEVEL;
 use nt_sys::{
     BOOLEAN, GUID, NTSTATUS, PDEVICE_OBJECT, PUNICODE_STRING, PZZWSTR,
     STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_DEVICE_REQUEST, STATUS_OBJECT_NAME_EXISTS,
-    STATUS_OBJECT_NAME_NOT_FOUND, STATUS_SUCCESS, ULONG, UNICODE_STRING,
+    STATUS_OBJECT_NAME_NOT_FOUND, STATUS_SUCCESS, ULONG,
 };
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The tag of the strings that Windows allocates for callers, who free them with RtlFreeUnicodeString or ExFreePool.
-const TAG: u32 = u32::from_le_bytes(*b"Iof ");
 /// `Flags` of IoGetDeviceInterfaces: those that are not enabled as well.
 const INCLUDE_NONACTIVE: ULONG = 1;
 
@@ -65,20 +63,6 @@ pub fn enabled(class: &GUID) -> Vec<String> {
 /// referenced.
 pub fn open(path: &str) -> Option<(PDEVICE_OBJECT, String)> {
     names::open(path)
-}
-
-/// A NUL-terminated copy in pool memory, which the caller frees, as a counted string.
-fn allocate_string(units: &[u16]) -> Option<UNICODE_STRING> {
-    let terminated = [units, &[0]].concat();
-    let bytes = 2 * terminated.len();
-    let buffer: *mut u16 = pool::allocate(Pool::Paged, bytes, TAG)?.cast();
-    // SAFETY: a fresh block of this length.
-    unsafe { std::ptr::copy_nonoverlapping(terminated.as_ptr(), buffer, terminated.len()) };
-    Some(UNICODE_STRING {
-        Length: (bytes - 2) as u16,
-        MaximumLength: bytes as u16,
-        Buffer: buffer,
-    })
 }
 
 /// IoRegisterDeviceInterface. IRQL = PASSIVE_LEVEL. The caller frees the link with RtlFreeUnicodeString.
