@@ -6,7 +6,7 @@ use std::{
     time::SystemTime,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::{
@@ -113,6 +113,11 @@ pub fn build(options: &Options) -> Result<PathBuf> {
     };
     image::check(&bytes, &String::from_utf8_lossy(&map), machine)
         .context("the image is not one that Windows would load")?;
+    // A panic would stop the whole system. Without optimisation, checks remain that never fail.
+    let shipped = matches!(options.profile, Profile::Release);
+    if shipped && image::can_panic(&bytes)? {
+        bail!("the image can panic: some path in it leads to the panic handler");
+    }
     let path = folder.join("dmacard.sys");
     fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)

@@ -13,6 +13,9 @@ const IMPORTABLE: [&str; 2] = ["ntoskrnl.exe", "WDFLDR.SYS"];
 /// The routine that every KMDF driver starts with.
 const ENTRY: &str = "FxDriverEntry";
 
+/// What the panic handler calls.
+const BUG_CHECK: &str = "KeBugCheckEx";
+
 /// The processor an image is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Machine {
@@ -108,6 +111,22 @@ pub fn check(bytes: &[u8], map: &str, machine: Machine) -> Result<(), Faults> {
     } else {
         Err(Faults(faults))
     }
+}
+
+/// Whether the image `bytes` contains code that can panic: then it contains the panic handler as well, and nothing but
+/// that handler stops the system with [`BUG_CHECK`].
+///
+/// # Errors
+/// [`Fault::Format`].
+pub fn can_panic(bytes: &[u8]) -> Result<bool, Fault> {
+    let imports = PeFile64::parse(bytes)
+        .and_then(|image| image.imports()?.collect::<object::Result<Vec<_>>>())
+        .map_err(|error| Fault::Format(error.to_string()))?;
+    let is_bug_check = |import: &Import<'_>| match import.name() {
+        NameOrOrdinal::Name(name) => name == BUG_CHECK.as_bytes(),
+        NameOrOrdinal::Ordinal(_) => false,
+    };
+    Ok(imports.iter().any(is_bug_check))
 }
 
 struct Image<'a> {

@@ -37,22 +37,35 @@ pub fn check(document: &str, ran: &BTreeSet<String>) -> Result<Summary, String> 
         match parse(held_by) {
             Some(HeldBy::Tests(names)) => {
                 summary.held += 1;
-                for name in names.into_iter().filter(|name| !ran.iter().any(|test| is(test, name))) {
-                    faults.push(format!("{number} names the test {name}, and no such test ran and passed"));
+                for name in names
+                    .into_iter()
+                    .filter(|name| !ran.iter().any(|test| is(test, name)))
+                {
+                    faults.push(format!(
+                        "{number} names the test {name}, and no such test ran and passed"
+                    ));
                 }
             }
             Some(HeldBy::Open) => summary.open += 1,
             Some(HeldBy::Elsewhere) => summary.elsewhere += 1,
-            None => faults.push(format!("{number}: \"{held_by}\" is neither tests in backticks nor open nor elsewhere")),
+            None => faults.push(format!(
+                "{number}: \"{held_by}\" is neither tests in backticks nor open nor elsewhere"
+            )),
         }
         if !held_by.starts_with('`') && how.is_empty() {
-            faults.push(format!("{number} is not held by a test and gives no reason"));
+            faults.push(format!(
+                "{number} is not held by a test and gives no reason"
+            ));
         }
     }
     if expected != COUNT + 1 {
         faults.push(format!("the table has {} rows, not {COUNT}", expected - 1));
     }
-    if faults.is_empty() { Ok(summary) } else { Err(faults.join("\n")) }
+    if faults.is_empty() {
+        Ok(summary)
+    } else {
+        Err(faults.join("\n"))
+    }
 }
 
 /// How many requirements stand how.
@@ -68,7 +81,10 @@ pub struct Summary {
 
 /// Whether the runner's full name `test` (`module::tests::name`) is the test called `name`.
 fn is(test: &str, name: &str) -> bool {
-    test == name || test.strip_suffix(name).is_some_and(|path| path.ends_with("::"))
+    test == name
+        || test
+            .strip_suffix(name)
+            .is_some_and(|path| path.ends_with("::"))
 }
 
 fn parse(cell: &str) -> Option<HeldBy<'_>> {
@@ -90,18 +106,38 @@ mod tests {
 
     fn table(row_7: &str) -> String {
         (1..=COUNT)
-            .map(|n| if n == 7 { format!("{row_7}\n") } else { format!("| R{n} | open | later |\n") })
+            .map(|n| {
+                if n == 7 {
+                    format!("{row_7}\n")
+                } else {
+                    format!("| R{n} | open | later |\n")
+                }
+            })
             .collect()
     }
 
     fn ran() -> BTreeSet<String> {
-        BTreeSet::from(["queue::tests::reads_wait".to_owned(), "copy_over_edu".to_owned()])
+        BTreeSet::from([
+            "queue::tests::reads_wait".to_owned(),
+            "copy_over_edu".to_owned(),
+        ])
     }
 
     #[test]
     fn a_true_table_passes() {
-        let summary = check(&table("| R7 | `reads_wait`, `copy_over_edu` | both |"), &ran()).unwrap();
-        assert_eq!(summary, Summary { held: 1, open: COUNT - 1, elsewhere: 0 });
+        let summary = check(
+            &table("| R7 | `reads_wait`, `copy_over_edu` | both |"),
+            &ran(),
+        )
+        .unwrap();
+        assert_eq!(
+            summary,
+            Summary {
+                held: 1,
+                open: COUNT - 1,
+                elsewhere: 0
+            }
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ struct Recipe {
     code: pe::SectionFlags,
     alignment: u32,
     library: &'static str,
+    routine: &'static str,
 }
 
 impl Default for Recipe {
@@ -25,6 +26,7 @@ impl Default for Recipe {
             code: pe::IMAGE_SCN_CNT_CODE | pe::IMAGE_SCN_MEM_EXECUTE | pe::IMAGE_SCN_MEM_READ,
             alignment: 4096,
             library: "NTOSKRNL.exe",
+            routine: "Routine",
         }
     }
 }
@@ -46,7 +48,7 @@ impl Recipe {
         writer.reserve_nt_headers(2);
         writer.reserve_section_headers(2);
         let code = writer.reserve_section(*b".text\0\0\0", self.code, 1, 1);
-        let imports = imports(self.library, writer.virtual_len());
+        let imports = imports(self.library, self.routine, writer.virtual_len());
         let data = writer.reserve_idata_section(imports.len() as u32);
 
         writer.write_dos_header_and_stub().expect("it fits");
@@ -83,14 +85,14 @@ impl Recipe {
     }
 }
 
-/// An import table at `address`: one name, `Routine`, from `library`.
-fn imports(library: &str, address: u32) -> Vec<u8> {
+/// An import table at `address`: one name, `routine`, from `library`.
+fn imports(library: &str, routine: &str, address: u32) -> Vec<u8> {
     let descriptors = 2 * size_of::<pe::ImageImportDescriptor>() as u32;
     let thunks = 2 * size_of::<u64>() as u32;
     let lookup = address + descriptors;
     let addresses = lookup + thunks;
     let hint = addresses + thunks;
-    let name = hint + 2 + b"Routine\0".len() as u32;
+    let name = hint + 2 + routine.len() as u32 + 1;
     let descriptor = pe::ImageImportDescriptor {
         original_first_thunk: U32::new(LE, lookup),
         time_date_stamp: U32::new(LE, 0),
@@ -104,7 +106,9 @@ fn imports(library: &str, address: u32) -> Vec<u8> {
         table.extend(u64::from(hint).to_le_bytes());
         table.extend(0_u64.to_le_bytes());
     }
-    table.extend(b"\0\0Routine\0");
+    table.extend(b"\0\0");
+    table.extend(routine.as_bytes());
+    table.push(0);
     table.extend(library.as_bytes());
     table.push(0);
     table
@@ -173,6 +177,20 @@ fn an_import_from_elsewhere() {
     };
     let (library, name) = ("KERNEL32.dll".to_owned(), "Routine".to_owned());
     assert_eq!(recipe.faults(), [Fault::Import { library, name }]);
+}
+
+#[test]
+fn a_panic_is_known_by_what_its_handler_calls() {
+    let image = |routine| {
+        let recipe = Recipe {
+            routine,
+            ..Recipe::default()
+        };
+        recipe.image()
+    };
+    assert_eq!(can_panic(&image("KeBugCheckEx")), Ok(true));
+    assert_eq!(can_panic(&image("DbgPrint")), Ok(false));
+    assert!(can_panic(b"MZ").is_err());
 }
 
 #[test]
