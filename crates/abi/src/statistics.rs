@@ -32,7 +32,7 @@ pub struct Statistics {
     pub timeouts: u64,
     /// Transfers the hardware was programmed for.
     pub transfers: u64,
-    /// Transfers of which the hardware, once it said it had finished, contradicted itself.
+    /// Transfers that the hardware did not take, or after which it was not what it should be, or gone.
     pub hardware_errors: u64,
     /// Bytes that reached callers' buffers, by completed transfers.
     pub bytes_read: u64,
