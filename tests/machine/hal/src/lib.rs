@@ -15,7 +15,12 @@ mod bus_interface;
 mod config;
 pub mod dma;
 pub mod interrupt;
+mod irp;
 mod mmio;
+pub mod pci;
+pub mod pnp;
+mod pool;
+mod resources;
 
 use std::fmt;
 use std::sync::Arc;
@@ -49,5 +54,6 @@ fn stop_internal(text: impl fmt::Display) -> ! {
 pub fn install(config: Config, board: Arc<dyn Board>) -> Result<(), MemoryError> {
     dma::install(config, board.clone())?;
     interrupt::install(&config, board);
+    machine_nt::hal::set_hooks(pnp::hooks());
     Ok(())
 }

@@ -114,8 +114,3 @@ pub unsafe extern "win64" fn unmap_io_space(address: PVOID, length: SIZE_T) {
         crate::stop_internal(error);
     }
 }
-
-/// Ranges that are mapped: none must be left when the last driver is gone.
-pub fn mapped() -> usize {
-    lock(&MAPPED).len()
-}

@@ -7,6 +7,7 @@
 
 mod adapter;
 mod buffer;
+mod bus;
 mod channel;
 mod common_buffer;
 mod deferred;
@@ -35,7 +36,8 @@ use queue::Request;
 use registers::Pool;
 use verifier::Violation;
 
-pub use operations::get_adapter;
+pub(crate) use bus::get_dma_adapter;
+pub(crate) use operations::get_adapter;
 
 use crate::bus_interface::Requester;
 

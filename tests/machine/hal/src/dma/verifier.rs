@@ -124,13 +124,6 @@ pub enum Violation {
     /// 0x19: the adapter pointer is NULL.
     #[error("{routine}: the adapter is NULL")]
     AdapterNull { routine: &'static str },
-    /// 0x1B: the address lies outside the MDL.
-    #[error("{routine}: address {address:#x} is not inside MDL {mdl:#x}")]
-    AddressOutsideMdl {
-        routine: &'static str,
-        address: u64,
-        mdl: u64,
-    },
     /// 0x1D: part of the buffer is already mapped by this adapter.
     #[error(
         "{routine}: {start:#x}..{end:#x} is already mapped (at {mapped:#x}): two live transfers use the same buffer"
@@ -235,7 +228,6 @@ impl Violation {
             Self::FlushedUnmapped { base, .. } => [0x16, base, 0, 0],
             Self::AdapterReleased { adapter, .. } => [0x18, adapter, 0, 0],
             Self::AdapterNull { .. } => [0x19, 0, 0, 0],
-            Self::AddressOutsideMdl { address, mdl, .. } => [0x1B, address, mdl, 0],
             Self::AlreadyMapped {
                 start, end, mapped, ..
             } => [0x1D, start, end, mapped],

@@ -1,0 +1,253 @@
+//! A PCI function as the bus driver knows it: what it needs, and how it is started, stopped and powered.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use machine_bus::pci::{Bar, BarKind, Function, Identity, Msi, command, offset};
+use machine_bus::{Board, BoardError, FunctionAddress};
+use machine_nt::bugcheck::{Stop, stop_machine};
+
+use super::identity::Identifiers;
+use crate::resources::{Alternatives, Requirement};
+
+/// What a started function was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// Address of each memory BAR, in their order.
+    pub memory: Vec<u64>,
+    /// Vector of its message; its line is used if there is none.
+    pub message: Option<u8>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    assignment: Option<Assignment>,
+    /// Bits of the command register that were set when the function was put to sleep.
+    asleep: Option<u16>,
+    gone: bool,
+}
+
+/// A function on the bus.
+pub struct PciFunction {
+    board: Arc<dyn Board>,
+    /// Where it sits.
+    pub address: FunctionAddress,
+    /// What it is called.
+    pub identifiers: Identifiers,
+    /// What it says it is.
+    pub identity: Identity,
+    bars: Vec<Bar>,
+    msi: Option<Msi>,
+    line: Option<u32>,
+    state: Mutex<State>,
+}
+
+/// Decodes of the command register and the right to be a master: what a started function has.
+const STARTED: u16 = command::MEMORY_SPACE | command::BUS_MASTER;
+
+impl PciFunction {
+    /// Reads what there is to know about the function at `address`.
+    pub fn new(board: Arc<dyn Board>, address: FunctionAddress) -> Result<Self, BoardError> {
+        let function = Function::new(&*board, address);
+        let identity = function.identity()?;
+        let bars = function.bars()?;
+        let msi = function.msi()?;
+        let line = function
+            .interrupt_pin()?
+            .map(|pin| board.line(address, pin));
+        let identifiers = Identifiers::new(&identity, address);
+        Ok(Self {
+            board,
+            address,
+            identifiers,
+            identity,
+            bars,
+            msi,
+            line,
+            state: Mutex::default(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn function(&self) -> Function<'_> {
+        Function::new(&*self.board, self.address)
+    }
+
+    /// Slot number: device in the lower five bits, function above.
+    pub fn slot(&self) -> u32 {
+        u32::from(self.address.device) | u32::from(self.address.function) << 5
+    }
+
+    /// What it needs to be started; with `messages`, at most so many instead of its line, if it can send them.
+    pub fn requirements(&self, messages: u16) -> Vec<Alternatives> {
+        let memory = self.memory_bars().map(|bar| {
+            vec![Requirement::Memory {
+                length: bar.size as u32,
+                prefetchable: bar.prefetchable,
+                minimum: 0,
+                maximum: if bar.kind == BarKind::Memory64 {
+                    u64::MAX
+                } else {
+                    u32::MAX.into()
+                },
+            }]
+        });
+        let mut requirements: Vec<Alternatives> = memory.collect();
+        let mut interrupt = Vec::new();
+        if self.msi.is_some() && messages > 0 {
+            // The machine programs a single message.
+            interrupt.push(Requirement::Messages(1));
+        }
+        interrupt.extend(self.line.map(Requirement::Line));
+        if !interrupt.is_empty() {
+            requirements.push(interrupt);
+        }
+        requirements
+    }
+
+    fn memory_bars(&self) -> impl Iterator<Item = &Bar> {
+        self.bars.iter().filter(|bar| bar.kind != BarKind::Io)
+    }
+
+    /// The interrupt line it is wired to.
+    pub fn line(&self) -> Option<u32> {
+        self.line
+    }
+
+    /// Programs BARs and interrupt, and lets the function answer and be a master.
+    pub fn start(&self, assignment: Assignment) {
+        self.must(self.program(&assignment));
+        let mut state = self.lock();
+        state.assignment = Some(assignment);
+        state.asleep = None;
+    }
+
+    fn program(&self, assignment: &Assignment) -> Result<(), BoardError> {
+        let function = self.function();
+        function.change_command(0, STARTED)?;
+        for (bar, address) in self.memory_bars().zip(&assignment.memory) {
+            function.assign(bar, *address)?;
+        }
+        if let Some(msi) = &self.msi {
+            match assignment.message {
+                Some(vector) => function.enable_msi(msi, self.board.message_target(vector))?,
+                None => function.disable_msi(msi)?,
+            }
+        }
+        if let Some(line) = self.line {
+            function.write8(offset::INTERRUPT_LINE, line as u8)?;
+        }
+        function.change_command(STARTED, command::INTX_DISABLE)
+    }
+
+    /// Takes away what [`PciFunction::start`] gave.
+    pub fn stop(&self) {
+        let mut state = self.lock();
+        if state.assignment.take().is_some() && !state.gone {
+            let function = self.function();
+            self.must(function.change_command(0, STARTED));
+            if let Some(msi) = &self.msi {
+                self.must(function.disable_msi(msi));
+            }
+        }
+        state.asleep = None;
+    }
+
+    /// Puts the function to sleep: it neither answers nor is a master.
+    pub fn sleep(&self) {
+        let mut state = self.lock();
+        if state.asleep.is_some() || state.assignment.is_none() || state.gone {
+            return;
+        }
+        let function = self.function();
+        let enabled = self.must(function.command()) & STARTED;
+        self.must(function.change_command(0, STARTED));
+        state.asleep = Some(enabled);
+    }
+
+    /// Wakes the function: everything is programmed again, as it may have lost it.
+    pub fn wake(&self) {
+        let mut state = self.lock();
+        let Some(enabled) = state.asleep.take() else {
+            return;
+        };
+        if let (Some(assignment), false) = (&state.assignment, state.gone) {
+            self.must(self.program(assignment));
+            self.must(self.function().change_command(enabled, STARTED & !enabled));
+        }
+    }
+
+    /// The function has been pulled out: its configuration space is all ones and its registers answer no more.
+    pub fn pull(&self) {
+        let mut state = self.lock();
+        state.gone = true;
+        let Some(assignment) = &state.assignment else {
+            return;
+        };
+        for (bar, start) in self.memory_bars().zip(&assignment.memory) {
+            crate::mmio::remove(*start..*start + bar.size);
+        }
+    }
+
+    /// Whether it has been pulled out.
+    pub fn is_gone(&self) -> bool {
+        self.lock().gone
+    }
+
+    /// Reads configuration space byte by byte; returns how many bytes there were.
+    pub fn read_config(&self, start: u32, buffer: &mut [u8]) -> usize {
+        let gone = self.is_gone();
+        let count = in_config(start, buffer.len());
+        for (position, byte) in buffer.iter_mut().take(count).enumerate() {
+            let value = self.function().read8((start as usize + position) as u16);
+            *byte = if gone { 0xFF } else { self.must(value) };
+        }
+        count
+    }
+
+    /// Writes configuration space in the widest accesses that fit; returns how many bytes there were.
+    pub fn write_config(&self, start: u32, bytes: &[u8]) -> usize {
+        let count = in_config(start, bytes.len());
+        if self.is_gone() {
+            return count;
+        }
+        let function = self.function();
+        let mut position = 0;
+        while position < count {
+            let at = start as usize + position;
+            let size = [4, 2, 1]
+                .into_iter()
+                .find(|size| at.is_multiple_of(*size) && position + size <= count)
+                .unwrap_or(1);
+            let mut value = [0; 4];
+            value[..size].copy_from_slice(&bytes[position..position + size]);
+            let value = u32::from_le_bytes(value);
+            self.must(match size {
+                4 => function.write32(at as u16, value),
+                2 => function.write16(at as u16, value as u16),
+                _ => function.write8(at as u16, value as u8),
+            });
+            position += size;
+        }
+        count
+    }
+
+    fn must<T>(&self, result: Result<T, BoardError>) -> T {
+        result.unwrap_or_else(|error| {
+            stop_machine(
+                Stop::Board,
+                format_args!("PCI function {}: {error}", self.address),
+            )
+        })
+    }
+}
+
+/// Bytes of configuration space, conventional.
+const CONFIG_SPACE: usize = 256;
+
+/// How many of `length` bytes from `start` are configuration space.
+fn in_config(start: u32, length: usize) -> usize {
+    CONFIG_SPACE.saturating_sub(start as usize).min(length)
+}

@@ -1,0 +1,420 @@
+//! Hardware resources: what a device needs (IO_RESOURCE_REQUIREMENTS_LIST) and what it is given (CM_RESOURCE_LIST, raw
+//! and translated), as Rust values and as the structures drivers see.
+
+use std::mem::offset_of;
+
+use machine_nt::exports::{ExAllocatePool2, ExFreePoolWithTag};
+use nt_sys::{
+    _CM_SHARE_DISPOSITION, _INTERFACE_TYPE, _IRQ_DEVICE_POLICY, _IRQ_PRIORITY,
+    CM_FULL_RESOURCE_DESCRIPTOR, CM_PARTIAL_RESOURCE_DESCRIPTOR, CM_RESOURCE_INTERRUPT_LATCHED,
+    CM_RESOURCE_INTERRUPT_LEVEL_SENSITIVE, CM_RESOURCE_INTERRUPT_MESSAGE,
+    CM_RESOURCE_INTERRUPT_MESSAGE_TOKEN, CM_RESOURCE_LIST, CM_RESOURCE_MEMORY_BAR,
+    CM_RESOURCE_MEMORY_PREFETCHABLE, CM_RESOURCE_MEMORY_READ_WRITE, CmResourceTypeInterrupt,
+    CmResourceTypeMemory, IO_RESOURCE_ALTERNATIVE, IO_RESOURCE_DESCRIPTOR, IO_RESOURCE_LIST,
+    IO_RESOURCE_REQUIREMENTS_LIST, KAFFINITY, PCM_RESOURCE_LIST, PIO_RESOURCE_REQUIREMENTS_LIST,
+    POOL_FLAG_PAGED,
+};
+
+use crate::interrupt::vector::{Source, Vector};
+use crate::{large_integer, quad_part};
+
+const POOL_TAG: u32 = u32::from_le_bytes(*b"PpRe");
+
+/// Where the descriptors of a CM_RESOURCE_LIST begin.
+const ASSIGNED: usize = offset_of!(CM_RESOURCE_LIST, List)
+    + offset_of!(
+        CM_FULL_RESOURCE_DESCRIPTOR,
+        PartialResourceList.PartialDescriptors
+    );
+
+/// Where the descriptors of an IO_RESOURCE_REQUIREMENTS_LIST begin.
+const REQUIRED: usize =
+    offset_of!(IO_RESOURCE_REQUIREMENTS_LIST, List) + offset_of!(IO_RESOURCE_LIST, Descriptors);
+
+/// What a device needs one of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Requirement {
+    /// Addresses for a memory BAR.
+    Memory {
+        /// Bytes; they are aligned to their number.
+        length: u32,
+        /// Reads have no side effects.
+        prefetchable: bool,
+        /// The addresses must lie from here.
+        minimum: u64,
+        /// And up to here.
+        maximum: u64,
+    },
+    /// An interrupt line.
+    Line(u32),
+    /// So many messages.
+    Messages(u16),
+}
+
+/// A requirement and, if there are any, what will do instead, in order of preference.
+pub type Alternatives = Vec<Requirement>;
+
+/// What a device was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resource {
+    /// Physical addresses.
+    Memory {
+        /// The first.
+        start: u64,
+        /// How many.
+        length: u32,
+        /// Reads have no side effects.
+        prefetchable: bool,
+    },
+    /// An interrupt: a line, or the first of `count` messages.
+    Interrupt {
+        /// Its vector.
+        vector: Vector,
+        /// 1 for a line.
+        count: u16,
+    },
+}
+
+/// A structure of variable size in paged pool, freed when dropped.
+#[derive(Debug)]
+pub struct Block<T>(*mut T);
+
+impl<T> Block<T> {
+    /// A block of `bytes` bytes, all zero.
+    fn new(bytes: usize) -> Self {
+        // SAFETY: resource lists are made at PASSIVE_LEVEL, where paged pool may be allocated.
+        let block = unsafe { ExAllocatePool2(POOL_FLAG_PAGED, bytes as u64, POOL_TAG) };
+        if block.is_null() {
+            crate::stop_internal("no pool for a resource list");
+        }
+        Self(block.cast())
+    }
+
+    /// Where it is. Valid as long as the block.
+    pub fn as_ptr(&self) -> *mut T {
+        self.0
+    }
+
+    /// Hands the block over to whoever frees it.
+    pub fn into_raw(self) -> *mut T {
+        std::mem::ManuallyDrop::new(self).0
+    }
+}
+
+impl<T> Drop for Block<T> {
+    fn drop(&mut self) {
+        // SAFETY: the block was allocated in `new` and is nobody else's.
+        unsafe { ExFreePoolWithTag(self.0.cast(), POOL_TAG) };
+    }
+}
+
+/// Which of the two lists of a start request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    /// As the bus sees them.
+    Raw,
+    /// As the processors see them.
+    Translated,
+}
+
+impl Resource {
+    fn descriptor(&self, view: View, processors: KAFFINITY) -> CM_PARTIAL_RESOURCE_DESCRIPTOR {
+        let mut descriptor = CM_PARTIAL_RESOURCE_DESCRIPTOR::default();
+        match *self {
+            Self::Memory {
+                start,
+                length,
+                prefetchable,
+            } => {
+                descriptor.Type = CmResourceTypeMemory as u8;
+                descriptor.ShareDisposition =
+                    _CM_SHARE_DISPOSITION::CmResourceShareDeviceExclusive as u8;
+                descriptor.Flags = memory_flags(prefetchable) | CM_RESOURCE_MEMORY_BAR as u16;
+                descriptor.u.Memory.Start = large_integer(start as i64);
+                descriptor.u.Memory.Length = length;
+            }
+            Self::Interrupt { vector, count } => {
+                descriptor.Type = CmResourceTypeInterrupt as u8;
+                descriptor.ShareDisposition = share(vector.is_level());
+                descriptor.Flags = interrupt_flags(vector.is_level());
+                descriptor.u.Interrupt.Affinity = processors;
+                match (view, vector.source) {
+                    (View::Translated, _) => {
+                        descriptor.u.Interrupt.Level = vector.irql().into();
+                        descriptor.u.Interrupt.Vector = vector.number.into();
+                    }
+                    (View::Raw, Source::Line(line)) => {
+                        descriptor.u.Interrupt.Level = line;
+                        descriptor.u.Interrupt.Vector = line;
+                    }
+                    (View::Raw, Source::Message(_)) => {
+                        descriptor
+                            .u
+                            .MessageInterrupt
+                            .__bindgen_anon_1
+                            .Raw
+                            .MessageCount = count;
+                        descriptor.u.MessageInterrupt.__bindgen_anon_1.Raw.Vector =
+                            vector.number.into();
+                    }
+                }
+            }
+        }
+        descriptor
+    }
+}
+
+fn memory_flags(prefetchable: bool) -> u16 {
+    let prefetchable = if prefetchable {
+        CM_RESOURCE_MEMORY_PREFETCHABLE
+    } else {
+        0
+    };
+    (CM_RESOURCE_MEMORY_READ_WRITE | prefetchable) as u16
+}
+
+fn interrupt_flags(level: bool) -> u16 {
+    let flags = if level {
+        CM_RESOURCE_INTERRUPT_LEVEL_SENSITIVE
+    } else {
+        CM_RESOURCE_INTERRUPT_LATCHED | CM_RESOURCE_INTERRUPT_MESSAGE
+    };
+    flags as u16
+}
+
+fn share(level: bool) -> u8 {
+    let disposition = if level {
+        _CM_SHARE_DISPOSITION::CmResourceShareShared
+    } else {
+        _CM_SHARE_DISPOSITION::CmResourceShareDeviceExclusive
+    };
+    disposition as u8
+}
+
+/// The CM_RESOURCE_LIST of what a device on PCI bus `bus` was given.
+pub fn resource_list(
+    resources: &[Resource],
+    view: View,
+    bus: u32,
+    processors: KAFFINITY,
+) -> Block<CM_RESOURCE_LIST> {
+    let size = ASSIGNED + resources.len() * size_of::<CM_PARTIAL_RESOURCE_DESCRIPTOR>();
+    let block = Block::<CM_RESOURCE_LIST>::new(size.max(size_of::<CM_RESOURCE_LIST>()));
+    let mut list = CM_RESOURCE_LIST::default();
+    list.Count = 1;
+    list.List[0].InterfaceType = _INTERFACE_TYPE::PCIBus;
+    list.List[0].BusNumber = bus;
+    list.List[0].PartialResourceList.Version = 1;
+    list.List[0].PartialResourceList.Revision = 1;
+    list.List[0].PartialResourceList.Count = resources.len() as u32;
+    // SAFETY: the block is at least as large as the structure.
+    unsafe { block.as_ptr().write(list) };
+    let first = block
+        .as_ptr()
+        .wrapping_byte_add(ASSIGNED)
+        .cast::<CM_PARTIAL_RESOURCE_DESCRIPTOR>();
+    for (index, resource) in resources.iter().enumerate() {
+        // SAFETY: the block has room for a descriptor a resource.
+        unsafe {
+            first
+                .add(index)
+                .write_unaligned(resource.descriptor(view, processors))
+        };
+    }
+    block
+}
+
+impl Requirement {
+    fn descriptor(&self, alternative: bool) -> IO_RESOURCE_DESCRIPTOR {
+        let mut descriptor = IO_RESOURCE_DESCRIPTOR::default();
+        if alternative {
+            descriptor.Option = IO_RESOURCE_ALTERNATIVE as u8;
+        }
+        match *self {
+            Self::Memory {
+                length,
+                prefetchable,
+                minimum,
+                maximum,
+            } => {
+                descriptor.Type = CmResourceTypeMemory as u8;
+                descriptor.ShareDisposition =
+                    _CM_SHARE_DISPOSITION::CmResourceShareDeviceExclusive as u8;
+                descriptor.Flags = memory_flags(prefetchable) | CM_RESOURCE_MEMORY_BAR as u16;
+                descriptor.u.Memory.Length = length;
+                descriptor.u.Memory.Alignment = length;
+                descriptor.u.Memory.MinimumAddress = large_integer(minimum as i64);
+                descriptor.u.Memory.MaximumAddress = large_integer(maximum as i64);
+            }
+            Self::Line(_) | Self::Messages(_) => {
+                let (level, first, last) = match *self {
+                    Self::Messages(count) => {
+                        let last = CM_RESOURCE_INTERRUPT_MESSAGE_TOKEN as u32;
+                        (false, last - (u32::from(count) - 1), last)
+                    }
+                    Self::Line(line) => (true, line, line),
+                    Self::Memory { .. } => unreachable!("handled above"),
+                };
+                descriptor.Type = CmResourceTypeInterrupt as u8;
+                descriptor.ShareDisposition = share(level);
+                descriptor.Flags = interrupt_flags(level);
+                descriptor.u.Interrupt.MinimumVector = first;
+                descriptor.u.Interrupt.MaximumVector = last;
+                descriptor.u.Interrupt.AffinityPolicy = _IRQ_DEVICE_POLICY::IrqPolicyMachineDefault;
+                descriptor.u.Interrupt.PriorityPolicy = _IRQ_PRIORITY::IrqPriorityUndefined;
+                descriptor.u.Interrupt.TargetedProcessors = KAFFINITY::MAX;
+            }
+        }
+        descriptor
+    }
+
+    /// `None` for a kind of resource that only describes others or that the machine does not have.
+    fn from_descriptor(descriptor: &IO_RESOURCE_DESCRIPTOR) -> Option<Self> {
+        match u32::from(descriptor.Type) {
+            kind if kind == CmResourceTypeMemory => {
+                // SAFETY: the type names this member.
+                let memory = unsafe { descriptor.u.Memory };
+                Some(Self::Memory {
+                    length: memory.Length,
+                    prefetchable: u32::from(descriptor.Flags) & CM_RESOURCE_MEMORY_PREFETCHABLE
+                        != 0,
+                    minimum: quad_part(memory.MinimumAddress) as u64,
+                    maximum: quad_part(memory.MaximumAddress) as u64,
+                })
+            }
+            kind if kind == CmResourceTypeInterrupt => {
+                // SAFETY: the type names this member.
+                let interrupt = unsafe { descriptor.u.Interrupt };
+                if u32::from(descriptor.Flags) & CM_RESOURCE_INTERRUPT_MESSAGE == 0 {
+                    return Some(Self::Line(interrupt.MinimumVector));
+                }
+                let count = interrupt
+                    .MaximumVector
+                    .wrapping_sub(interrupt.MinimumVector)
+                    .wrapping_add(1);
+                u16::try_from(count).ok().map(Self::Messages)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The IO_RESOURCE_REQUIREMENTS_LIST of a function in this slot of PCI bus `bus`.
+pub fn requirements_list(
+    requirements: &[Alternatives],
+    bus: u32,
+    slot: u32,
+) -> Block<IO_RESOURCE_REQUIREMENTS_LIST> {
+    let count = requirements.iter().map(Vec::len).sum::<usize>();
+    let size = REQUIRED + count * size_of::<IO_RESOURCE_DESCRIPTOR>();
+    let block = Block::<IO_RESOURCE_REQUIREMENTS_LIST>::new(
+        size.max(size_of::<IO_RESOURCE_REQUIREMENTS_LIST>()),
+    );
+    let mut list = IO_RESOURCE_REQUIREMENTS_LIST::default();
+    list.ListSize = size as u32;
+    list.InterfaceType = _INTERFACE_TYPE::PCIBus;
+    list.BusNumber = bus;
+    list.SlotNumber = slot;
+    list.AlternativeLists = 1;
+    list.List[0].Version = 1;
+    list.List[0].Revision = 1;
+    list.List[0].Count = count as u32;
+    // SAFETY: the block is at least as large as the structure.
+    unsafe { block.as_ptr().write(list) };
+    let first = block
+        .as_ptr()
+        .wrapping_byte_add(REQUIRED)
+        .cast::<IO_RESOURCE_DESCRIPTOR>();
+    let descriptors = requirements
+        .iter()
+        .flat_map(|alternatives| alternatives.iter().enumerate())
+        .map(|(index, requirement)| requirement.descriptor(index > 0));
+    for (index, descriptor) in descriptors.enumerate() {
+        // SAFETY: the block has room for all descriptors.
+        unsafe { first.add(index).write(descriptor) };
+    }
+    block
+}
+
+/// What the first alternative list of a requirements list asks for.
+///
+/// # Safety
+/// `list` is NULL or points to a requirements list.
+pub unsafe fn read_requirements(list: PIO_RESOURCE_REQUIREMENTS_LIST) -> Vec<Alternatives> {
+    let mut requirements: Vec<Alternatives> = Vec::new();
+    // SAFETY: the caller vouches for the pointer.
+    let Some(head) = (unsafe { list.as_ref() }) else {
+        return requirements;
+    };
+    let first = (&raw const head.List[0].Descriptors).cast::<IO_RESOURCE_DESCRIPTOR>();
+    for index in 0..head.List[0].Count as usize {
+        // SAFETY: the list has as many descriptors as it says.
+        let descriptor = unsafe { first.add(index).read() };
+        let Some(requirement) = Requirement::from_descriptor(&descriptor) else {
+            continue;
+        };
+        match requirements.last_mut() {
+            Some(last) if u32::from(descriptor.Option) & IO_RESOURCE_ALTERNATIVE != 0 => {
+                last.push(requirement)
+            }
+            _ => requirements.push(vec![requirement]),
+        }
+    }
+    requirements
+}
+
+/// The descriptors of a CM_RESOURCE_LIST.
+///
+/// # Safety
+/// `list` is NULL or points to a resource list.
+unsafe fn descriptors(list: PCM_RESOURCE_LIST) -> Vec<CM_PARTIAL_RESOURCE_DESCRIPTOR> {
+    if list.is_null() {
+        return Vec::new();
+    }
+    // SAFETY: the caller vouches for the list.
+    let count = unsafe { (*list).List[0].PartialResourceList.Count } as usize;
+    let first = list
+        .wrapping_byte_add(ASSIGNED)
+        .cast::<CM_PARTIAL_RESOURCE_DESCRIPTOR>();
+    // SAFETY: the list has as many descriptors as it says.
+    (0..count)
+        .map(|index| unsafe { first.add(index).read_unaligned() })
+        .collect()
+}
+
+/// The memory ranges of a CM_RESOURCE_LIST, start and length: what a bus driver programs into BARs.
+///
+/// # Safety
+/// `list` is NULL or points to a resource list.
+pub unsafe fn read_memory(list: PCM_RESOURCE_LIST) -> Vec<(u64, u32)> {
+    // SAFETY: the caller vouches for the list.
+    let descriptors = unsafe { descriptors(list) };
+    let is_memory = |descriptor: &CM_PARTIAL_RESOURCE_DESCRIPTOR| {
+        u32::from(descriptor.Type) == CmResourceTypeMemory
+    };
+    descriptors
+        .into_iter()
+        .filter(is_memory)
+        .map(|descriptor| {
+            // SAFETY: the type names this member.
+            let memory = unsafe { descriptor.u.Memory };
+            (quad_part(memory.Start) as u64, memory.Length)
+        })
+        .collect()
+}
+
+/// The vector of the first message in a translated CM_RESOURCE_LIST.
+///
+/// # Safety
+/// `list` is NULL or points to a resource list.
+pub unsafe fn read_message(list: PCM_RESOURCE_LIST) -> Option<u8> {
+    // SAFETY: the caller vouches for the list.
+    let descriptors = unsafe { descriptors(list) };
+    let is_message = |descriptor: &&CM_PARTIAL_RESOURCE_DESCRIPTOR| {
+        u32::from(descriptor.Type) == CmResourceTypeInterrupt
+            && u32::from(descriptor.Flags) & CM_RESOURCE_INTERRUPT_MESSAGE != 0
+    };
+    let message = descriptors.iter().find(is_message)?;
+    // SAFETY: the type names this member.
+    Some(unsafe { message.u.Interrupt.Vector } as u8)
+}
