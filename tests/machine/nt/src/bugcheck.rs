@@ -139,12 +139,9 @@ pub fn stop_with(
 
 /// Stops the machine for a reason Windows does not have.
 pub fn stop_machine(kind: Stop, text: impl fmt::Display) -> ! {
-    finish(
-        &format!("*** MACHINE STOP: {kind}: {text}"),
-        &"",
-        |_| {},
-        EXIT_MACHINE_STOP,
-    )
+    let text = text.to_string().replace('\n', " ");
+    let head = format!("*** MACHINE STOP: {kind}: {text}");
+    finish(&head, &"", |_| {}, EXIT_MACHINE_STOP)
 }
 
 fn finish(
