@@ -70,13 +70,23 @@ pub trait Board: Send + Sync {
     /// board is external ([`Board::wait`] is then what idle processors call).
     fn next_event(&self) -> Option<u64>;
 
-    /// Waits in real time, at most for `limit`, until [`Board::poll`] has something to report; `true` if it has.
+    /// Waits in real time, at most for `limit`, until [`Board::poll`] has something to report.
     /// A board without a clock of its own returns at once.
-    fn wait(&self, limit: Duration) -> Result<bool, BoardError>;
+    fn wait(&self, limit: Duration) -> Result<Waited, BoardError>;
 
     /// The translation that in-process devices go through; `None` if devices reach guest RAM directly and their
     /// logical addresses are physical ones.
     fn iommu(&self) -> Option<&Iommu>;
+}
+
+/// What came of waiting for the board.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waited {
+    /// [`Board::poll`] has something to report.
+    pub news: bool,
+    /// How long it took. The waiting processor's time goes by this and not by a clock of the host, so that a
+    /// session that is replayed takes as long as it took.
+    pub elapsed: Duration,
 }
 
 /// An MSI message.
@@ -111,6 +121,12 @@ pub enum BoardEvent {
         address: u64,
         /// The device wanted to write.
         write: bool,
+    },
+    /// A function was pulled out. Its configuration space and registers are all ones by now, and its driver does
+    /// not know.
+    Removed {
+        /// Where it was.
+        function: FunctionAddress,
     },
 }
 

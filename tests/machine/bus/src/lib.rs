@@ -15,7 +15,7 @@ pub mod pci;
 mod q35;
 pub mod qemu;
 
-pub use board::{Board, BoardError, BoardEvent, Message};
+pub use board::{Board, BoardError, BoardEvent, Message, Waited};
 pub use device::{Device, DmaError, Port};
 pub use edu::Edu;
 pub use iommu::{Access, Iommu, IommuError};

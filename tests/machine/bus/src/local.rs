@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::{
     Board, BoardError, BoardEvent, Device, FunctionAddress, Iommu, MemoryConfig, Message,
-    PhysicalMemory, Port, q35,
+    PhysicalMemory, Port, Waited, q35,
 };
 use slot::{Shared, Slot};
 
@@ -185,8 +185,11 @@ impl Board for LocalBoard {
         state.slots.iter().filter_map(Slot::next_event).min()
     }
 
-    fn wait(&self, _: Duration) -> Result<bool, BoardError> {
-        Ok(self.lock().shared.has_news())
+    fn wait(&self, _: Duration) -> Result<Waited, BoardError> {
+        Ok(Waited {
+            news: self.lock().shared.has_news(),
+            elapsed: Duration::ZERO,
+        })
     }
 
     fn iommu(&self) -> Option<&Iommu> {

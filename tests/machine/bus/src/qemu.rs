@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     Board, BoardError, BoardEvent, FunctionAddress, Iommu, MemoryConfig, Message, PAGE_SIZE,
-    PhysicalMemory, Zone, q35,
+    PhysicalMemory, Waited, Zone, q35,
 };
 use process::{Clock, Process};
 use qtest::{Connection, Edge};
@@ -226,7 +226,7 @@ impl Board for QemuBoard {
         None
     }
 
-    fn wait(&self, limit: Duration) -> Result<bool, BoardError> {
+    fn wait(&self, limit: Duration) -> Result<Waited, BoardError> {
         /// Between two looks at the message words, for which nothing wakes us: first, and after a while.
         const EAGER: Duration = Duration::from_micros(100);
         const PATIENT: Duration = Duration::from_millis(1);
@@ -242,7 +242,10 @@ impl Board for QemuBoard {
         loop {
             state.connection.receive()?;
             if state.connection.has_edges() || self.messages.any() {
-                return Ok(true);
+                return Ok(Waited {
+                    news: true,
+                    elapsed: start.elapsed(),
+                });
             }
             if timers.is_some() && timers < deadline {
                 // Without a timer the clock stays.
@@ -254,7 +257,10 @@ impl Board for QemuBoard {
             }
             let waited = start.elapsed();
             let Some(left) = limit.checked_sub(waited).filter(|left| !left.is_zero()) else {
-                return Ok(false);
+                return Ok(Waited {
+                    news: false,
+                    elapsed: waited,
+                });
             };
             let interval = if waited < EAGER_FOR { EAGER } else { PATIENT };
             state.connection.wait(left.min(interval))?;

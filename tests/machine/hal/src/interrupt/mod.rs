@@ -13,10 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use machine_bus::{Board, BoardEvent};
+use machine_bus::{Board, BoardEvent, FunctionAddress};
 use machine_nt::bugcheck::{Stop, stop_machine};
 use machine_nt::counters;
-use machine_nt::sched::{self, Interrupt, InterruptSource};
+use machine_nt::sched::{self, Interrupt, InterruptSource, Waited};
 
 use crate::config::Config;
 use crate::dma::verifier::Violation;
@@ -54,6 +54,25 @@ pub fn install(config: &Config, board: Arc<dyn Board>) {
         })
     });
     sched::set_interrupt_source(controller.clone());
+}
+
+/// Who is told that a function was pulled out.
+static REMOVAL: OnceLock<fn(FunctionAddress)> = OnceLock::new();
+
+/// Names who is told that a function was pulled out: the PnP manager. It is called between two steps of the machine or
+/// at a device's IRQL, so it may do no more than take note and set a thread to work.
+pub fn on_removal(handler: fn(FunctionAddress)) {
+    REMOVAL.get_or_init(|| handler);
+}
+
+fn removed(function: FunctionAddress) {
+    match REMOVAL.get() {
+        Some(handler) => handler(function),
+        None => stop_machine(
+            Stop::Unimplemented,
+            format_args!("{function} was pulled out, and no PnP manager is there to be told"),
+        ),
+    }
 }
 
 /// The machine's controller.
@@ -101,6 +120,7 @@ impl Controller {
                     }
                     .raise()
                 }
+                BoardEvent::Removed { function } => removed(function),
             }
         }
     }
@@ -223,9 +243,14 @@ impl InterruptSource for Controller {
         self.board.iommu().is_none()
     }
 
-    fn wait(&self, limit: Duration) -> bool {
-        self.board
+    fn wait(&self, limit: Duration) -> Waited {
+        let waited = self
+            .board
             .wait(limit)
-            .unwrap_or_else(|error| stop_machine(Stop::Board, error))
+            .unwrap_or_else(|error| stop_machine(Stop::Board, error));
+        Waited {
+            happened: waited.news,
+            elapsed: waited.elapsed,
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::state::with;
 use crate::bugcheck::{Stop, stop_machine};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Where interrupts come from: the board, through the HAL.
 pub trait InterruptSource: Send + Sync {
@@ -16,8 +16,16 @@ pub trait InterruptSource: Send + Sync {
     /// Whether something outside the process may act at any moment, so that it is worth waiting in real time.
     fn is_external(&self) -> bool;
 
-    /// External boards: waits in real time until something happens, at most for `limit`; whether something did.
-    fn wait(&self, limit: Duration) -> bool;
+    /// External boards: waits in real time until something happens, at most for `limit`.
+    fn wait(&self, limit: Duration) -> Waited;
+}
+
+/// What came of waiting for an external board.
+pub struct Waited {
+    /// Something happened.
+    pub happened: bool,
+    /// How long it took, as the board says: when a recorded session is replayed, the recorded time.
+    pub elapsed: Duration,
 }
 
 /// Between two polls of an external board that is asked while the machine is busy: this many switch points.
@@ -94,9 +102,7 @@ fn wait_external(
     let slice = next_deadline.map_or(WAIT_SLICE, |next| {
         WAIT_SLICE.min(Duration::from_nanos(next.saturating_sub(now)))
     });
-    let start = Instant::now();
-    let happened = source.wait(slice);
-    let elapsed = start.elapsed();
+    let Waited { happened, elapsed } = source.wait(slice);
     let passed = if happened {
         elapsed
     } else {

@@ -15,7 +15,7 @@ mod state;
 pub(crate) mod time;
 
 pub use crate::ke::thread::{JoinHandle, spawn};
-pub use idle::InterruptSource;
+pub use idle::{InterruptSource, Waited};
 pub(crate) use processor::Dpc;
 pub use processor::{APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL, Interrupt, PASSIVE_LEVEL};
 pub use run::{Config, run};
