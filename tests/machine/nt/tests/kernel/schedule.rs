@@ -140,7 +140,7 @@ impl InterruptSource for Device {
         false
     }
 
-    fn wait(&self, _limit: Duration) -> bool {
+    fn wait(&self, _limit: Duration) -> sched::Waited {
         unreachable!()
     }
 }
