@@ -9,8 +9,8 @@ use nt_sys::inline::{
     IoSkipCurrentIrpStackLocation,
 };
 use nt_sys::{
-    _EVENT_TYPE, _KWAIT_REASON, IO_STACK_LOCATION, KEVENT, NTSTATUS, PDEVICE_OBJECT, PIRP, PVOID,
-    STATUS_MORE_PROCESSING_REQUIRED, STATUS_NOT_SUPPORTED, STATUS_SUCCESS,
+    _EVENT_TYPE, _KWAIT_REASON, IO_STACK_LOCATION, IRP, KEVENT, NTSTATUS, PDEVICE_OBJECT, PIRP,
+    PVOID, STATUS_MORE_PROCESSING_REQUIRED, STATUS_NOT_SUPPORTED, STATUS_SUCCESS,
 };
 
 /// KernelMode.
@@ -27,6 +27,11 @@ impl Irp {
     /// `irp` is an IRP whose current stack location belongs to the caller, until it is completed or passed down.
     pub unsafe fn new(irp: PIRP) -> Self {
         Self(irp)
+    }
+
+    fn raw(&mut self) -> &mut IRP {
+        // SAFETY: the IRP is live and the caller's by the promise of `new`.
+        unsafe { &mut *self.0 }
     }
 
     /// A copy of the current stack location.
@@ -49,18 +54,16 @@ impl Irp {
     }
 
     /// Completes it with a status and the information it holds already.
-    pub fn complete(self, status: NTSTATUS) -> NTSTATUS {
-        // SAFETY: the IRP is live by the promise of `new`.
-        unsafe { (&raw mut (*self.0).IoStatus.__bindgen_anon_1.Status).write(status) };
-        // SAFETY: as above; the caller does not use it after this.
+    pub fn complete(mut self, status: NTSTATUS) -> NTSTATUS {
+        self.raw().IoStatus.__bindgen_anon_1.Status = status;
+        // SAFETY: the IRP is live by the promise of `new`; the caller does not use it after this.
         unsafe { IofCompleteRequest(self.0, 0) };
         status
     }
 
     /// Completes it successfully with a result.
-    pub fn succeed_with(self, information: u64) -> NTSTATUS {
-        // SAFETY: the IRP is live by the promise of `new`.
-        unsafe { (&raw mut (*self.0).IoStatus.Information).write(information) };
+    pub fn succeed_with(mut self, information: u64) -> NTSTATUS {
+        self.raw().IoStatus.Information = information;
         self.complete(STATUS_SUCCESS)
     }
 
@@ -106,8 +109,9 @@ pub unsafe fn outcome(irp: PIRP) -> Outcome {
     // SAFETY: the caller vouches for the IRP.
     let block = unsafe { (*irp).IoStatus };
     // SAFETY: both members of the union are plain numbers.
+    let status = unsafe { block.__bindgen_anon_1.Status };
     Outcome {
-        status: unsafe { block.__bindgen_anon_1.Status },
+        status,
         information: block.Information,
     }
 }
@@ -165,7 +169,8 @@ pub fn start(
         crate::stop_internal("no pool for an IRP");
     }
     // SAFETY: the IRP was just allocated.
-    unsafe { (&raw mut (*irp).IoStatus.__bindgen_anon_1.Status).write(STATUS_NOT_SUPPORTED) };
+    let status = unsafe { &mut (*irp).IoStatus };
+    status.__bindgen_anon_1.Status = STATUS_NOT_SUPPORTED;
     // SAFETY: as above.
     let next = unsafe { IoGetNextIrpStackLocation(irp) };
     // SAFETY: there is a location for each device of the stack.

@@ -200,13 +200,16 @@ pub fn resource_list(
 ) -> Block<CM_RESOURCE_LIST> {
     let size = ASSIGNED + resources.len() * size_of::<CM_PARTIAL_RESOURCE_DESCRIPTOR>();
     let block = Block::<CM_RESOURCE_LIST>::new(size.max(size_of::<CM_RESOURCE_LIST>()));
-    let mut list = CM_RESOURCE_LIST::default();
-    list.Count = 1;
-    list.List[0].InterfaceType = _INTERFACE_TYPE::PCIBus;
-    list.List[0].BusNumber = bus;
-    list.List[0].PartialResourceList.Version = 1;
-    list.List[0].PartialResourceList.Revision = 1;
-    list.List[0].PartialResourceList.Count = resources.len() as u32;
+    let mut list = CM_RESOURCE_LIST {
+        Count: 1,
+        ..CM_RESOURCE_LIST::default()
+    };
+    let full = &mut list.List[0];
+    full.InterfaceType = _INTERFACE_TYPE::PCIBus;
+    full.BusNumber = bus;
+    full.PartialResourceList.Version = 1;
+    full.PartialResourceList.Revision = 1;
+    full.PartialResourceList.Count = resources.len() as u32;
     // SAFETY: the block is at least as large as the structure.
     unsafe { block.as_ptr().write(list) };
     let first = block
@@ -217,7 +220,7 @@ pub fn resource_list(
         // SAFETY: the block has room for a descriptor a resource.
         unsafe {
             first
-                .add(index)
+                .wrapping_add(index)
                 .write_unaligned(resource.descriptor(view, processors))
         };
     }
@@ -249,7 +252,7 @@ impl Requirement {
             Self::Line(_) | Self::Messages(_) => {
                 let (level, first, last) = match *self {
                     Self::Messages(count) => {
-                        let last = CM_RESOURCE_INTERRUPT_MESSAGE_TOKEN as u32;
+                        let last = CM_RESOURCE_INTERRUPT_MESSAGE_TOKEN;
                         (false, last - (u32::from(count) - 1), last)
                     }
                     Self::Line(line) => (true, line, line),
@@ -310,12 +313,14 @@ pub fn requirements_list(
     let block = Block::<IO_RESOURCE_REQUIREMENTS_LIST>::new(
         size.max(size_of::<IO_RESOURCE_REQUIREMENTS_LIST>()),
     );
-    let mut list = IO_RESOURCE_REQUIREMENTS_LIST::default();
-    list.ListSize = size as u32;
-    list.InterfaceType = _INTERFACE_TYPE::PCIBus;
-    list.BusNumber = bus;
-    list.SlotNumber = slot;
-    list.AlternativeLists = 1;
+    let mut list = IO_RESOURCE_REQUIREMENTS_LIST {
+        ListSize: size as u32,
+        InterfaceType: _INTERFACE_TYPE::PCIBus,
+        BusNumber: bus,
+        SlotNumber: slot,
+        AlternativeLists: 1,
+        ..IO_RESOURCE_REQUIREMENTS_LIST::default()
+    };
     list.List[0].Version = 1;
     list.List[0].Revision = 1;
     list.List[0].Count = count as u32;
@@ -331,7 +336,7 @@ pub fn requirements_list(
         .map(|(index, requirement)| requirement.descriptor(index > 0));
     for (index, descriptor) in descriptors.enumerate() {
         // SAFETY: the block has room for all descriptors.
-        unsafe { first.add(index).write(descriptor) };
+        unsafe { first.wrapping_add(index).write(descriptor) };
     }
     block
 }
@@ -349,7 +354,7 @@ pub unsafe fn read_requirements(list: PIO_RESOURCE_REQUIREMENTS_LIST) -> Vec<Alt
     let first = (&raw const head.List[0].Descriptors).cast::<IO_RESOURCE_DESCRIPTOR>();
     for index in 0..head.List[0].Count as usize {
         // SAFETY: the list has as many descriptors as it says.
-        let descriptor = unsafe { first.add(index).read() };
+        let descriptor = unsafe { first.wrapping_add(index).read() };
         let Some(requirement) = Requirement::from_descriptor(&descriptor) else {
             continue;
         };
@@ -378,7 +383,7 @@ unsafe fn descriptors(list: PCM_RESOURCE_LIST) -> Vec<CM_PARTIAL_RESOURCE_DESCRI
         .cast::<CM_PARTIAL_RESOURCE_DESCRIPTOR>();
     // SAFETY: the list has as many descriptors as it says.
     (0..count)
-        .map(|index| unsafe { first.add(index).read_unaligned() })
+        .map(|index| unsafe { first.wrapping_add(index).read_unaligned() })
         .collect()
 }
 

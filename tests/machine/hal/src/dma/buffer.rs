@@ -191,10 +191,7 @@ unsafe fn pages(mdl: PMDL, header: &MDL) -> Vec<u64> {
     // SAFETY: one past the header is where the page array begins.
     let first = unsafe { mdl.add(1) }.cast::<PFN_NUMBER>();
     // SAFETY: the array has an entry for each page the buffer spans.
-    unsafe { std::slice::from_raw_parts(first, span) }
-        .iter()
-        .map(|&frame| frame as u64)
-        .collect()
+    unsafe { std::slice::from_raw_parts(first, span) }.to_vec()
 }
 
 #[cfg(test)]

@@ -47,10 +47,10 @@ pub fn current_irp(device: PDEVICE_OBJECT) -> PIRP {
 /// # Safety
 /// `list` points to at least [`size`] bytes for that many elements.
 pub unsafe fn write(list: PSCATTER_GATHER_LIST, elements: &[(u64, u64)]) {
-    // SAFETY: the caller vouches for the head.
-    unsafe { (&raw mut (*list).NumberOfElements).write(elements.len() as u32) };
-    // SAFETY: as above.
-    unsafe { (&raw mut (*list).Reserved).write(0) };
+    // SAFETY: the caller vouches for the head, which has no other user.
+    let head = unsafe { &mut *list };
+    head.NumberOfElements = elements.len() as u32;
+    head.Reserved = 0;
     for (index, &(address, length)) in elements.iter().enumerate() {
         // SAFETY: all elements lie behind the head in the caller's memory.
         let element =
@@ -225,13 +225,7 @@ impl ListRequest {
 
 fn allocate(elements: u32) -> PSCATTER_GATHER_LIST {
     // SAFETY: at DISPATCH_LEVEL, nonpaged pool may be allocated.
-    let list = unsafe {
-        ExAllocatePool2(
-            u64::from(POOL_FLAG_NON_PAGED),
-            size(elements).into(),
-            POOL_TAG,
-        )
-    };
+    let list = unsafe { ExAllocatePool2(POOL_FLAG_NON_PAGED, size(elements).into(), POOL_TAG) };
     if list.is_null() {
         super::stop_internal("no pool for a scatter/gather list");
     }

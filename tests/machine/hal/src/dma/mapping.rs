@@ -193,7 +193,7 @@ impl Span {
     fn bounced(&self) -> Option<Range<u64>> {
         let mut bounced = self.pieces.iter().filter(|piece| piece.bounced());
         let first = bounced.next()?;
-        let last = bounced.last().unwrap_or(first);
+        let last = bounced.next_back().unwrap_or(first);
         Some(first.device..last.device + last.length)
     }
 

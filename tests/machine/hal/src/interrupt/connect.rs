@@ -215,12 +215,9 @@ fn connect_messages(
         wanted.synchronize_irql,
     );
     // SAFETY: the caller of IoConnectInterruptEx gave a place for the table.
-    unsafe {
-        parameters
-            .ConnectionContext
-            .InterruptMessageTable
-            .write(table)
-    };
+    let place = unsafe { parameters.ConnectionContext.InterruptMessageTable };
+    // SAFETY: as above.
+    unsafe { place.write(table) };
     Ok(())
 }
 

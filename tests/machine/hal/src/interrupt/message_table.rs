@@ -28,10 +28,10 @@ pub fn build(
     if table.is_null() {
         crate::stop_internal("no pool for a message table");
     }
-    // SAFETY: the table's head is inside the block just allocated.
-    unsafe { (&raw mut (*table).UnifiedIrql).write(irql) };
-    // SAFETY: as above.
-    unsafe { (&raw mut (*table).MessageCount).write(messages.len() as u32) };
+    // SAFETY: the head is inside the block just allocated, which is zeroed and nobody else's yet.
+    let head = unsafe { &mut *table };
+    head.UnifiedIrql = irql;
+    head.MessageCount = messages.len() as u32;
     for (index, (vector, object)) in messages.iter().zip(objects).enumerate() {
         let message = board.message_target(vector.number);
         let entry = IO_INTERRUPT_MESSAGE_INFO_ENTRY {

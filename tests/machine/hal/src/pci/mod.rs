@@ -111,7 +111,8 @@ unsafe extern "win64" fn add_device(driver: PDRIVER_OBJECT, pdo: PDEVICE_OBJECT)
         bus.lower = lower as u64;
     }
     // SAFETY: the device was just created.
-    unsafe { (*fdo).Flags = (*fdo).Flags & !DO_DEVICE_INITIALIZING | DO_POWER_PAGABLE };
+    let flags = unsafe { &mut (*fdo).Flags };
+    *flags = *flags & !DO_DEVICE_INITIALIZING | DO_POWER_PAGABLE;
     STATUS_SUCCESS
 }
 
@@ -248,7 +249,7 @@ fn device_relations(devices: &[u64]) -> u64 {
         // SAFETY: the device object exists: it is in the bus's list.
         unsafe { ObfReferenceObject(device as *mut _) };
         // SAFETY: the block has room for all of them.
-        unsafe { objects.add(index).write(device) };
+        unsafe { objects.wrapping_add(index).write(device) };
     }
     list as u64
 }

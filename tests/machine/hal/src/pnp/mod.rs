@@ -288,7 +288,7 @@ unsafe fn take_relations(address: u64) -> Vec<PDEVICE_OBJECT> {
     let first = relations.wrapping_byte_add(HEAD).cast::<PDEVICE_OBJECT>();
     let devices = (0..count).map(|index| {
         // SAFETY: there are as many devices as the count says.
-        let device = unsafe { first.add(index).read() };
+        let device = unsafe { first.wrapping_add(index).read() };
         // SAFETY: every device in the list was referenced.
         unsafe { machine_nt::exports::ObfDereferenceObject(device.cast()) };
         device

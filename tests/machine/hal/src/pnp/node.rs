@@ -177,30 +177,34 @@ fn query_capabilities(device: PDEVICE_OBJECT) -> Result<DEVICE_CAPABILITIES, NTS
 /// # Safety
 /// `address` is such a string or list of UTF-16 in pool, or 0.
 unsafe fn take_strings(address: u64, several: bool) -> Vec<String> {
-    let start = address as *const u16;
     let mut strings = Vec::new();
-    let mut units = Vec::new();
-    let mut position = 0;
-    while address != 0 {
+    let mut next = address as *const u16;
+    if next.is_null() {
+        return strings;
+    }
+    loop {
         // SAFETY: the string or list has not ended yet.
-        let unit = unsafe { start.add(position).read() };
-        position += 1;
-        if unit != 0 {
-            units.push(unit);
-            continue;
-        }
-        if units.is_empty() && several {
+        let units = unsafe { units(next) };
+        if several && units.is_empty() {
             break;
         }
+        next = next.wrapping_add(units.len() + 1);
         strings.push(String::from_utf16_lossy(&units));
-        units.clear();
         if !several {
             break;
         }
     }
-    if address != 0 {
-        // SAFETY: whoever asks frees the answer.
-        unsafe { ExFreePool(start.cast_mut().cast()) };
-    }
+    // SAFETY: whoever asks frees the answer.
+    unsafe { ExFreePool(address as *mut _) };
     strings
+}
+
+/// The units of a string, without its terminator.
+///
+/// # Safety
+/// `start` points to a terminated string.
+unsafe fn units(start: *const u16) -> Vec<u16> {
+    // SAFETY: every unit up to the terminator is readable.
+    let unit = |index| unsafe { start.wrapping_add(index).read() };
+    (0..).map(unit).take_while(|&unit| unit != 0).collect()
 }

@@ -132,8 +132,11 @@ unsafe extern "win64" fn get_device_property(
 /// What identifies a property of the unified model: its category and number.
 type Key = ([u8; 16], u32);
 
+/// The type of a property and its bytes.
+type Value = (DEVPROPTYPE, Vec<u8>);
+
 /// Properties that were set, by device.
-static SET: Mutex<BTreeMap<(u64, Key), (DEVPROPTYPE, Vec<u8>)>> = Mutex::new(BTreeMap::new());
+static SET: Mutex<BTreeMap<(u64, Key), Value>> = Mutex::new(BTreeMap::new());
 
 /// # Safety
 /// `key` points to a property key.

@@ -68,7 +68,9 @@ fn install(node: &Node, package: &DriverPackage) {
 
 fn add_device(driver: PDRIVER_OBJECT, pdo: PDEVICE_OBJECT) -> NTSTATUS {
     // SAFETY: a driver object that was created has an extension.
-    let routine = unsafe { (*(*driver).DriverExtension).AddDevice };
+    let extension = unsafe { (*driver).DriverExtension };
+    // SAFETY: as above.
+    let routine = unsafe { (*extension).AddDevice };
     let Some(routine) = routine else {
         return STATUS_NOT_SUPPORTED;
     };
