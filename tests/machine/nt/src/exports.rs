@@ -4,15 +4,9 @@ macro_rules! exports {
     ($($($module:ident)::+ { $($name:ident),* $(,)? })*) => {
         $(pub use crate::$($module)::+::{$($name),*};)*
 
-        /// Name and address of every routine that an image can import.
-        pub fn exports() -> Vec<(&'static str, usize)> {
-            vec![
-                $($((stringify!($name), $name as *const () as usize),)*)*
-                ("DbgPrint", DbgPrint as *const () as usize),
-                ("DbgPrintEx", DbgPrintEx as *const () as usize),
-                ("__chkstk", __chkstk as *const () as usize),
-                ("__C_specific_handler", __C_specific_handler as *const () as usize),
-            ]
+        /// Name and address of the routines whose types the headers declare.
+        fn declared() -> Vec<(&'static str, usize)> {
+            vec![$($((stringify!($name), $name as *const () as usize),)*)*]
         }
 
         /// Never called; it compiles only if every routine has the type that the headers declare.
@@ -30,19 +24,23 @@ exports! {
         ExInitializeLookasideListEx, ExDeleteLookasideListEx, ExAllocateFromLookasideListEx, ExFreeToLookasideListEx,
     }
     ex::pool { ExAllocatePool2, ExAllocatePoolWithTag, ExFreePool, ExFreePoolWithTag }
+    ex::rundown {
+        ExInitializeRundownProtection, ExAcquireRundownProtection, ExReleaseRundownProtection,
+        ExWaitForRundownProtectionRelease,
+    }
     ex::workitem { IoAllocateWorkItem, IoFreeWorkItem, IoQueueWorkItem, IoQueueWorkItemEx }
     hal {
         IoGetDmaAdapter, IoConnectInterruptEx, IoDisconnectInterruptEx, IoReportInterruptActive,
         IoReportInterruptInactive, IoGetDeviceProperty, IoGetDevicePropertyData, IoSetDevicePropertyData,
         IoOpenDeviceRegistryKey, IoInvalidateDeviceState, IoInvalidateDeviceRelations, IoRequestDeviceEject,
-        PoRequestPowerIrp, MmMapIoSpaceEx, MmUnmapIoSpace,
+        PoRequestPowerIrp, MmMapIoSpaceEx, MmUnmapIoSpace, MmMapIoSpace,
     }
     io::cancel { IoAcquireCancelSpinLock, IoReleaseCancelSpinLock, IoCancelIrp }
     io::device {
         IoCreateDevice, IoDeleteDevice, IoAttachDeviceToDeviceStack, IoAttachDeviceToDeviceStackSafe, IoDetachDevice,
         IoGetAttachedDeviceReference, IoCreateSymbolicLink, IoDeleteSymbolicLink,
     }
-    io::driver { IoAllocateDriverObjectExtension, IoGetDriverObjectExtension }
+    io::driver { IoAllocateDriverObjectExtension, IoGetDriverObjectExtension, IoOpenDriverRegistryKey }
     io::interface { IoRegisterDeviceInterface, IoSetDeviceInterfaceState, IoGetDeviceInterfaces }
     io::irp {
         IoAllocateIrp, IoFreeIrp, IoInitializeIrp, IoReuseIrp, IofCallDriver, IoCallDriver, IofCompleteRequest,
@@ -57,17 +55,19 @@ exports! {
     ke::event {
         KeInitializeEvent, KeSetEvent, KeClearEvent, KeResetEvent, KeReadStateEvent, KeInitializeMutex, KeReleaseMutex,
         KeReadStateMutex, KeInitializeSemaphore, KeReleaseSemaphore, KeReadStateSemaphore, KeEnterCriticalRegion,
-        KeLeaveCriticalRegion, KeAreApcsDisabled,
+        KeLeaveCriticalRegion, KeAreApcsDisabled, KeEnterGuardedRegion,
+        KeLeaveGuardedRegion, KeAreAllApcsDisabled,
     }
     ke::interrupt { KeAcquireInterruptSpinLock, KeReleaseInterruptSpinLock, KeSynchronizeExecution }
     ke::irql { KeGetCurrentIrql, KfRaiseIrql, KeRaiseIrqlToDpcLevel, KeLowerIrql }
     ke::spinlock {
         KeInitializeSpinLock, KeAcquireSpinLockRaiseToDpc, KeReleaseSpinLock, KeAcquireSpinLockAtDpcLevel,
         KeTryToAcquireSpinLockAtDpcLevel, KeReleaseSpinLockFromDpcLevel, KeAcquireInStackQueuedSpinLock,
-        KeReleaseInStackQueuedSpinLock,
+        KeReleaseInStackQueuedSpinLock, KeAcquireInStackQueuedSpinLockAtDpcLevel,
+        KeReleaseInStackQueuedSpinLockFromDpcLevel,
     }
     ke::thread {
-        PsCreateSystemThread, PsTerminateSystemThread, PsGetCurrentThreadId, PsGetCurrentProcessId, KeGetCurrentThread,
+        PsCreateSystemThread, PsTerminateSystemThread, PsGetCurrentThreadId, PsGetCurrentProcessId, KeGetCurrentThread, IoGetCurrentProcess, PsGetProcessId,
         KeSetPriorityThread, KeGetCurrentProcessorNumberEx, KeQueryActiveProcessorCountEx,
         KeQueryMaximumProcessorCountEx, KeGetProcessorIndexFromNumber, KeGetProcessorNumberFromIndex, KeBugCheckEx,
         DbgBreakPoint,
@@ -80,12 +80,13 @@ exports! {
     ke::wait { KeWaitForSingleObject, KeWaitForMultipleObjects, KeDelayExecutionThread }
     mm::contiguous {
         MmAllocateContiguousMemory, MmAllocateContiguousMemorySpecifyCache, MmAllocateContiguousNodeMemory,
+        MmAllocateContiguousMemorySpecifyCacheNode,
         MmFreeContiguousMemory, MmFreeContiguousMemorySpecifyCache,
     }
     mm::map { MmMapLockedPagesSpecifyCache, MmUnmapLockedPages }
     mm::mdl {
         IoAllocateMdl, IoFreeMdl, MmSizeOfMdl, MmBuildMdlForNonPagedPool, MmProbeAndLockPages, MmUnlockPages,
-        IoBuildPartialMdl, MmGetPhysicalAddress,
+        IoBuildPartialMdl, MmGetPhysicalAddress, MmIsAddressValid, KeFlushIoBuffers,
     }
     ob {
         ObfReferenceObject, ObfDereferenceObject, ObDereferenceObjectDeferDelete, ObReferenceObjectByHandle, ZwClose,
@@ -99,4 +100,34 @@ exports! {
 }
 
 pub use crate::dbg::{DbgPrint, DbgPrintEx};
+use crate::ex::pool::image;
 pub use crate::support::{__C_specific_handler, __chkstk};
+
+/// Name and address of every routine that an image can import. What an image allocates
+/// is told apart from what the machine allocates on its behalf.
+pub fn exports() -> Vec<(&'static str, usize)> {
+    let mut all = vec![
+        (
+            "ExAllocatePool2",
+            image::ExAllocatePool2 as *const () as usize,
+        ),
+        (
+            "ExAllocatePoolWithTag",
+            image::ExAllocatePoolWithTag as *const () as usize,
+        ),
+        ("DbgPrint", DbgPrint as *const () as usize),
+        ("DbgPrintEx", DbgPrintEx as *const () as usize),
+        ("__chkstk", __chkstk as *const () as usize),
+        (
+            "__C_specific_handler",
+            __C_specific_handler as *const () as usize,
+        ),
+    ];
+    let named: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
+    all.extend(
+        declared()
+            .into_iter()
+            .filter(|(name, _)| !named.contains(name)),
+    );
+    all
+}

@@ -110,3 +110,21 @@ forwarded! {
     /// MmUnmapIoSpace. IRQL <= DISPATCH_LEVEL.
     unmap_io_space: fn MmUnmapIoSpace(address: *mut c_void, length: SIZE_T), at DISPATCH_LEVEL;
 }
+
+/// MmMapIoSpace. IRQL <= DISPATCH_LEVEL. What MmMapIoSpaceEx is for readable and writable memory.
+///
+/// # Safety
+/// As [`MmMapIoSpaceEx`].
+pub unsafe extern "win64" fn MmMapIoSpace(
+    physical: PHYSICAL_ADDRESS,
+    length: SIZE_T,
+    cache: MEMORY_CACHING_TYPE,
+) -> *mut c_void {
+    let caching = if cache == _MEMORY_CACHING_TYPE::MmNonCached {
+        PAGE_NOCACHE
+    } else {
+        0
+    };
+    // SAFETY: by the caller's promise.
+    unsafe { MmMapIoSpaceEx(physical, length, PAGE_READWRITE | caching) }
+}

@@ -3,7 +3,7 @@
 
 use super::pool::{self, Pool};
 use crate::entry::{borrow, enter_with, verifier};
-use crate::ke::stack::{self, driver_call};
+use crate::ke::stack::driver_call;
 use crate::sched::DISPATCH_LEVEL;
 use nt_sys::{
     LOOKASIDE_LIST_EX, NTSTATUS, PALLOCATE_FUNCTION_EX, PFREE_FUNCTION_EX, PLOOKASIDE_LIST_EX,
@@ -83,7 +83,6 @@ pub unsafe extern "win64" fn ExDeleteLookasideListEx(list: PLOOKASIDE_LIST_EX) {
 pub unsafe extern "win64" fn ExAllocateFromLookasideListEx(
     list: PLOOKASIDE_LIST_EX,
 ) -> *mut c_void {
-    let by_driver = stack::called_by_driver();
     let _inside = enter_with("ExAllocateFromLookasideListEx", DISPATCH_LEVEL, list.addr());
     // SAFETY: by the caller's promise.
     let object = unsafe { borrow(list, "ExAllocateFromLookasideListEx") };
@@ -95,8 +94,9 @@ pub unsafe extern "win64" fn ExAllocateFromLookasideListEx(
             // SAFETY: by the promise of whoever initialised the list.
             unsafe { allocate(pool_type, size.into(), tag, list) }
         }),
-        None => pool::allocate_for(by_driver, Pool::of(pool_type), size as usize, tag)
-            .unwrap_or(std::ptr::null_mut()),
+        None => {
+            pool::allocate(Pool::of(pool_type), size as usize, tag).unwrap_or(std::ptr::null_mut())
+        }
     }
 }
 

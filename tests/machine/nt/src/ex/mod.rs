@@ -4,4 +4,5 @@ mod arena;
 pub(crate) mod fastmutex;
 pub(crate) mod lookaside;
 pub mod pool;
+pub(crate) mod rundown;
 pub(crate) mod workitem;

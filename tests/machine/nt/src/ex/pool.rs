@@ -8,7 +8,7 @@ use super::lookaside;
 use crate::bugcheck::{self, code};
 use crate::counters;
 use crate::entry::{enter_with, verifier};
-use crate::ke::{dpc, spinlock, stack, timer};
+use crate::ke::{dpc, spinlock, timer};
 use crate::mm;
 use crate::sched::{self, APC_LEVEL, DISPATCH_LEVEL};
 use machine_bus::PAGE_SIZE;
@@ -59,7 +59,7 @@ struct Block {
     length: usize,
     tag: u32,
     pool: Pool,
-    /// Allocated by driver code itself, not on its behalf.
+    /// Allocated by the image of a driver itself, not on its behalf.
     by_driver: bool,
     /// Which allocation it was, counted from the start.
     serial: u64,
@@ -113,16 +113,6 @@ pub fn fail_allocation(n: Option<u64>) {
 /// Allocates from the pool for the machine itself or a layer above, at any IRQL up to DISPATCH_LEVEL.
 pub fn allocate(pool: Pool, length: usize, tag: u32) -> Option<*mut c_void> {
     take(pool, length, tag, false, None)
-}
-
-/// As [`allocate`], on behalf of driver code or not.
-pub(crate) fn allocate_for(
-    by_driver: bool,
-    pool: Pool,
-    length: usize,
-    tag: u32,
-) -> Option<*mut c_void> {
-    take(pool, length, tag, by_driver, None)
 }
 
 /// Whether the address is in a block of paged pool.
@@ -436,7 +426,22 @@ pub unsafe extern "win64" fn ExAllocatePool2(
     length: SIZE_T,
     tag: ULONG,
 ) -> *mut c_void {
-    let by_driver = stack::called_by_driver();
+    allocate_pool2(false, flags, length, tag)
+}
+
+/// ExAllocatePoolWithTag. IRQL as [`ExAllocatePool2`]. The memory is not zeroed.
+///
+/// # Safety
+/// None.
+pub unsafe extern "win64" fn ExAllocatePoolWithTag(
+    pool_type: POOL_TYPE,
+    length: SIZE_T,
+    tag: ULONG,
+) -> *mut c_void {
+    allocate_with_tag(false, pool_type, length, tag)
+}
+
+fn allocate_pool2(by_driver: bool, flags: POOL_FLAGS, length: SIZE_T, tag: ULONG) -> *mut c_void {
     let pool = if flags & POOL_FLAG_PAGED != 0 {
         Pool::Paged
     } else {
@@ -456,21 +461,55 @@ pub unsafe extern "win64" fn ExAllocatePool2(
     block.unwrap_or(std::ptr::null_mut())
 }
 
-/// ExAllocatePoolWithTag. IRQL as [`ExAllocatePool2`]. The memory is not zeroed.
-///
-/// # Safety
-/// None.
-pub unsafe extern "win64" fn ExAllocatePoolWithTag(
+fn allocate_with_tag(
+    by_driver: bool,
     pool_type: POOL_TYPE,
     length: SIZE_T,
     tag: ULONG,
 ) -> *mut c_void {
-    let by_driver = stack::called_by_driver();
     let pool = Pool::of(pool_type);
     let length = length as usize;
     check_allocation(pool, length);
     let _inside = enter_with("ExAllocatePoolWithTag", DISPATCH_LEVEL, length);
     take(pool, length, tag, by_driver, None).unwrap_or(std::ptr::null_mut())
+}
+
+/// The routines that an image imports: what they allocate is the driver's, and has to be freed when it is unloaded.
+/// The layers above call the routines directly; theirs is not counted.
+pub(crate) mod image {
+    use super::*;
+
+    /// ExAllocatePool2, called by the image.
+    pub(crate) unsafe extern "win64" fn ExAllocatePool2(
+        flags: POOL_FLAGS,
+        length: SIZE_T,
+        tag: ULONG,
+    ) -> *mut c_void {
+        allocate_pool2(true, flags, length, tag)
+    }
+
+    /// ExAllocatePoolWithTag, called by the image.
+    pub(crate) unsafe extern "win64" fn ExAllocatePoolWithTag(
+        pool_type: POOL_TYPE,
+        length: SIZE_T,
+        tag: ULONG,
+    ) -> *mut c_void {
+        allocate_with_tag(true, pool_type, length, tag)
+    }
+}
+
+/// An IRP is freed with IoFreeIrp: anything else is 0xC4, 0x105.
+fn check_no_irp(address: usize) {
+    let is_irp = state()
+        .live
+        .get(&address)
+        .is_some_and(|block| block.tag == crate::io::irp::TAG);
+    if is_irp {
+        verifier(
+            [0x105, address as u64, 0, 0],
+            format!("ExFreePool of IRP {address:#x}"),
+        );
+    }
 }
 
 /// ExFreePool. IRQL <= DISPATCH_LEVEL.
@@ -479,6 +518,7 @@ pub unsafe extern "win64" fn ExAllocatePoolWithTag(
 /// Nothing uses the block any more.
 pub unsafe extern "win64" fn ExFreePool(block: *mut c_void) {
     let _inside = enter_with("ExFreePool", sched::HIGH_LEVEL, block.addr());
+    check_no_irp(block.addr());
     give_back(block.addr(), None);
 }
 
@@ -488,5 +528,6 @@ pub unsafe extern "win64" fn ExFreePool(block: *mut c_void) {
 /// Nothing uses the block any more.
 pub unsafe extern "win64" fn ExFreePoolWithTag(block: *mut c_void, tag: ULONG) {
     let _inside = enter_with("ExFreePoolWithTag", sched::HIGH_LEVEL, block.addr());
+    check_no_irp(block.addr());
     give_back(block.addr(), Some(tag));
 }

@@ -2,16 +2,17 @@
 
 use super::irp::IofCompleteRequest;
 use super::packet::Packet;
-use crate::bugcheck::{self, code};
+use crate::bugcheck::{self, Stop, code, stop_machine};
 use crate::entry::{borrow, enter_with};
 use crate::ex::pool::{self, Pool};
 use crate::ke::stack::driver_call;
 use crate::ob;
-use crate::sched::{APC_LEVEL, DISPATCH_LEVEL, irql};
+use crate::registry;
+use crate::sched::{APC_LEVEL, DISPATCH_LEVEL, PASSIVE_LEVEL, irql};
 use nt_sys::{
-    DRIVER_EXTENSION, DRIVER_OBJECT, NTSTATUS, PDEVICE_OBJECT, PDRIVER_OBJECT, PIRP,
-    STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_DEVICE_REQUEST, STATUS_OBJECT_NAME_COLLISION,
-    STATUS_SUCCESS, ULONG, UNICODE_STRING,
+    ACCESS_MASK, DRIVER_EXTENSION, DRIVER_OBJECT, DRIVER_REGKEY_TYPE, NTSTATUS, PDEVICE_OBJECT,
+    PDRIVER_OBJECT, PHANDLE, PIRP, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_DEVICE_REQUEST,
+    STATUS_INVALID_PARAMETER, STATUS_OBJECT_NAME_COLLISION, STATUS_SUCCESS, ULONG, UNICODE_STRING,
 };
 use std::collections::BTreeMap;
 use std::ffi::c_void;
@@ -205,4 +206,42 @@ pub unsafe extern "win64" fn IoGetDriverObjectExtension(
         .get(&(driver.addr(), identification.addr()))
         .copied();
     found.map_or(std::ptr::null_mut(), std::ptr::with_exposed_provenance_mut)
+}
+
+/// IoOpenDriverRegistryKey. IRQL = PASSIVE_LEVEL. The Parameters key of the service.
+///
+/// # Safety
+/// `driver` is a driver object, `key` valid.
+pub unsafe extern "win64" fn IoOpenDriverRegistryKey(
+    driver: PDRIVER_OBJECT,
+    key_type: DRIVER_REGKEY_TYPE,
+    _access: ACCESS_MASK,
+    flags: ULONG,
+    key: PHANDLE,
+) -> NTSTATUS {
+    let _inside = enter_with("IoOpenDriverRegistryKey", PASSIVE_LEVEL, driver.addr());
+    if flags != 0 {
+        return STATUS_INVALID_PARAMETER;
+    }
+    if key_type != nt_sys::_DRIVER_REGKEY_TYPE::DriverRegKeyParameters {
+        stop_machine(
+            Stop::Unimplemented,
+            format!("IoOpenDriverRegistryKey for key type {key_type}"),
+        );
+    }
+    // SAFETY: by the caller's promise.
+    let extension = unsafe { borrow(driver, "IoOpenDriverRegistryKey") }.DriverExtension;
+    // SAFETY: the extension of a driver object.
+    let service = &raw mut unsafe { borrow(extension, "IoOpenDriverRegistryKey") }.ServiceKeyName;
+    // SAFETY: its name is valid.
+    let service = unsafe { super::names::read(service) }.unwrap_or_default();
+    let path = format!(r"{}\Parameters", registry::service_path(&service));
+    match registry::open(&path) {
+        Ok(handle) => {
+            // SAFETY: by the caller's promise.
+            *unsafe { borrow(key, "IoOpenDriverRegistryKey") } = handle;
+            STATUS_SUCCESS
+        }
+        Err(status) => status,
+    }
 }

@@ -301,3 +301,31 @@ pub unsafe extern "win64" fn KeAreApcsDisabled() -> BOOLEAN {
     let _inside = enter_with("KeAreApcsDisabled", HIGH_LEVEL, 0);
     BOOLEAN::from(with(|k| k.current_thread().critical_regions > 0))
 }
+
+/// KeEnterGuardedRegion. IRQL <= APC_LEVEL. There are no APCs in the machine; only the pairing matters.
+///
+/// # Safety
+/// None beyond being called on a thread.
+pub unsafe extern "win64" fn KeEnterGuardedRegion() {
+    // SAFETY: nothing more is asked of the caller.
+    unsafe { KeEnterCriticalRegion() }
+}
+
+/// KeLeaveGuardedRegion. IRQL <= APC_LEVEL.
+///
+/// # Safety
+/// None beyond being called on a thread.
+pub unsafe extern "win64" fn KeLeaveGuardedRegion() {
+    // SAFETY: nothing more is asked of the caller.
+    unsafe { KeLeaveCriticalRegion() }
+}
+
+/// KeAreAllApcsDisabled. Any IRQL.
+///
+/// # Safety
+/// None beyond being called on a thread.
+pub unsafe extern "win64" fn KeAreAllApcsDisabled() -> BOOLEAN {
+    // SAFETY: nothing more is asked of the caller.
+    let disabled = unsafe { KeAreApcsDisabled() } != 0;
+    BOOLEAN::from(disabled || sched::irql() >= APC_LEVEL)
+}

@@ -1,7 +1,6 @@
 //! Raising and lowering the IRQL.
 
 use super::spinlock;
-use crate::bugcheck::{self, code};
 use crate::entry::{enter, verifier};
 use crate::sched::{self, DISPATCH_LEVEL, HIGH_LEVEL, with};
 use nt_sys::KIRQL;
@@ -66,15 +65,8 @@ pub(crate) fn lower(irql: KIRQL) {
             format!("KeLowerIrql from {current} to {irql}"),
         );
     }
-    if irql < DISPATCH_LEVEL
-        && let Some(lock) = spinlock::held_by_current_processor()
-    {
-        let explanation = format!(
-            "the IRQL is lowered to {irql} by the owner of {}",
-            spinlock::describe(lock)
-        );
-        let parameters = [current.into(), irql.into(), lock as u64, 0];
-        bugcheck::stop(code::IRQL_UNEXPECTED_VALUE, parameters, explanation);
+    if irql < DISPATCH_LEVEL {
+        spinlock::check_none_held(&format!("the IRQL is lowered to {irql}"));
     }
     sched::lower_irql(irql);
 }

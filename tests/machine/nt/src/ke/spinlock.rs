@@ -5,7 +5,7 @@
 
 use super::irql;
 use crate::bugcheck::{self, Stop, code, stop_machine};
-use crate::entry::{enter_with, verifier};
+use crate::entry::{borrow, enter_with, verifier};
 use crate::sched::{self, DISPATCH_LEVEL, HIGH_LEVEL, Point, ThreadId, with};
 use nt_sys::{BOOLEAN, KIRQL, KSPIN_LOCK, PKLOCK_QUEUE_HANDLE, PKSPIN_LOCK};
 use std::collections::BTreeMap;
@@ -38,6 +38,15 @@ pub(crate) fn held_by_current_processor() -> Option<usize> {
         .iter()
         .find(|(_, owner)| owner.processor == processor)
         .map(|(&lock, _)| lock)
+}
+
+/// Called when driver code returns to where no spin lock can be held any more, or lowers the IRQL below DISPATCH_LEVEL:
+/// one that the processor still holds violates the DDI compliance rule SpinLock, 0xC4, 0x40009 (lock, IRQL).
+pub(crate) fn check_none_held(what: &str) {
+    if let Some(lock) = held_by_current_processor() {
+        let explanation = format!("{what}, but the processor holds {}", describe(lock));
+        verifier([0x40009, lock as u64, sched::irql().into(), 0], explanation);
+    }
 }
 
 /// A held lock in this range of addresses.
@@ -243,7 +252,30 @@ pub unsafe extern "win64" fn KeAcquireInStackQueuedSpinLock(
     // SAFETY: by the caller's promise.
     let before = unsafe { KeAcquireSpinLockRaiseToDpc(lock) };
     // SAFETY: by the caller's promise.
-    let handle = unsafe { crate::entry::borrow(handle, "KeAcquireInStackQueuedSpinLock") };
+    unsafe { fill(handle, lock, before) };
+}
+
+/// KeAcquireInStackQueuedSpinLockAtDpcLevel. IRQL >= DISPATCH_LEVEL.
+///
+/// # Safety
+/// As [`KeAcquireInStackQueuedSpinLock`].
+pub unsafe extern "win64" fn KeAcquireInStackQueuedSpinLockAtDpcLevel(
+    lock: PKSPIN_LOCK,
+    handle: PKLOCK_QUEUE_HANDLE,
+) {
+    // SAFETY: by the caller's promise.
+    unsafe { KeAcquireSpinLockAtDpcLevel(lock) };
+    // SAFETY: by the caller's promise.
+    unsafe { fill(handle, lock, DISPATCH_LEVEL) };
+}
+
+/// Notes in the handle what the release needs.
+///
+/// # Safety
+/// `handle` is NULL or valid.
+unsafe fn fill(handle: PKLOCK_QUEUE_HANDLE, lock: PKSPIN_LOCK, before: KIRQL) {
+    // SAFETY: by the caller's promise.
+    let handle = unsafe { borrow(handle, "KeAcquireInStackQueuedSpinLock") };
     handle.LockQueue.Lock = lock;
     handle.OldIrql = before;
 }
@@ -254,11 +286,23 @@ pub unsafe extern "win64" fn KeAcquireInStackQueuedSpinLock(
 /// `handle` is from [`KeAcquireInStackQueuedSpinLock`].
 pub unsafe extern "win64" fn KeReleaseInStackQueuedSpinLock(handle: PKLOCK_QUEUE_HANDLE) {
     // SAFETY: by the caller's promise.
-    let (lock, irql) = {
-        // SAFETY: by the caller's promise.
-        let handle = unsafe { crate::entry::borrow(handle, "KeReleaseInStackQueuedSpinLock") };
-        (handle.LockQueue.Lock, handle.OldIrql)
-    };
+    let handle = unsafe { borrow(handle, "KeReleaseInStackQueuedSpinLock") };
+    let (lock, irql) = (handle.LockQueue.Lock, handle.OldIrql);
     // SAFETY: by the caller's promise.
     unsafe { KeReleaseSpinLock(lock, irql) };
+}
+
+/// KeReleaseInStackQueuedSpinLockFromDpcLevel. IRQL >= DISPATCH_LEVEL.
+///
+/// # Safety
+/// `handle` is from [`KeAcquireInStackQueuedSpinLockAtDpcLevel`].
+pub unsafe extern "win64" fn KeReleaseInStackQueuedSpinLockFromDpcLevel(
+    handle: PKLOCK_QUEUE_HANDLE,
+) {
+    // SAFETY: by the caller's promise.
+    let lock = unsafe { borrow(handle, "KeReleaseInStackQueuedSpinLock") }
+        .LockQueue
+        .Lock;
+    // SAFETY: by the caller's promise.
+    unsafe { KeReleaseSpinLockFromDpcLevel(lock) };
 }

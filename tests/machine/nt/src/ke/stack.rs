@@ -8,10 +8,7 @@ use crate::bugcheck;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Default limit, bytes.
-const KERNEL_STACK: usize = 24 << 10;
-
-static LIMIT: AtomicUsize = AtomicUsize::new(KERNEL_STACK);
+static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 
 /// What is known of the stack that runs now.
 #[derive(Debug, Clone, Copy, Default)]
@@ -88,12 +85,6 @@ pub(crate) fn enter(routine: &'static str) -> Inside {
     account.nesting += 1;
     ACCOUNT.set(account);
     Inside(())
-}
-
-/// Whether a routine that has not entered yet was called by driver code itself, not by the machine on its behalf.
-pub(crate) fn called_by_driver() -> bool {
-    let account = ACCOUNT.get();
-    account.base != 0 && account.nesting == 0
 }
 
 /// Checks a stack pointer reported by `__chkstk`: what the driver is about to use.

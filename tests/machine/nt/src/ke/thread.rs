@@ -8,7 +8,7 @@ use crate::ke::stack::driver_call;
 use crate::ob;
 use crate::sched::{self, HIGH_LEVEL, Kind, PASSIVE_LEVEL, State, ThreadId, with};
 use nt_sys::{
-    HANDLE, KPRIORITY, NTSTATUS, PCLIENT_ID, PHANDLE, PKSTART_ROUTINE, PKTHREAD,
+    HANDLE, KPRIORITY, NTSTATUS, PCLIENT_ID, PEPROCESS, PHANDLE, PKSTART_ROUTINE, PKTHREAD,
     POBJECT_ATTRIBUTES, PPROCESSOR_NUMBER, PROCESSOR_NUMBER, STATUS_INVALID_PARAMETER,
     STATUS_SUCCESS, ULONG, USHORT,
 };
@@ -203,6 +203,23 @@ pub unsafe extern "win64" fn PsGetCurrentProcessId() -> HANDLE {
     } else {
         SYSTEM_PROCESS
     })
+}
+
+/// IoGetCurrentProcess. Any IRQL. A process is known by its number alone; nothing is behind the pointer.
+///
+/// # Safety
+/// None.
+pub unsafe extern "win64" fn IoGetCurrentProcess() -> PEPROCESS {
+    // SAFETY: nothing is asked of the caller.
+    unsafe { PsGetCurrentProcessId() }.cast()
+}
+
+/// PsGetProcessId. Any IRQL.
+///
+/// # Safety
+/// `process` is from [`IoGetCurrentProcess`].
+pub unsafe extern "win64" fn PsGetProcessId(process: PEPROCESS) -> HANDLE {
+    process.cast()
 }
 
 /// KeGetCurrentThread. Any IRQL.

@@ -87,6 +87,22 @@ pub unsafe extern "win64" fn MmAllocateContiguousMemorySpecifyCache(
     allocate(length, address(lowest), address(highest), address(boundary))
 }
 
+/// MmAllocateContiguousMemorySpecifyCacheNode. IRQL <= DISPATCH_LEVEL. There is one node.
+///
+/// # Safety
+/// None.
+pub unsafe extern "win64" fn MmAllocateContiguousMemorySpecifyCacheNode(
+    length: SIZE_T,
+    lowest: PHYSICAL_ADDRESS,
+    highest: PHYSICAL_ADDRESS,
+    boundary: PHYSICAL_ADDRESS,
+    cache: MEMORY_CACHING_TYPE,
+    _node: NODE_REQUIREMENT,
+) -> *mut c_void {
+    // SAFETY: nothing is asked of the caller.
+    unsafe { MmAllocateContiguousMemorySpecifyCache(length, lowest, highest, boundary, cache) }
+}
+
 /// MmAllocateContiguousNodeMemory. IRQL <= DISPATCH_LEVEL. There is one node.
 ///
 /// # Safety

@@ -388,3 +388,20 @@ pub unsafe extern "win64" fn MmGetPhysicalAddress(
         QuadPart: physical.cast_signed(),
     }
 }
+
+/// MmIsAddressValid. IRQL <= DISPATCH_LEVEL. Whether there is RAM behind the address.
+///
+/// # Safety
+/// None.
+pub unsafe extern "win64" fn MmIsAddressValid(address: *mut c_void) -> BOOLEAN {
+    let _inside = enter_with("MmIsAddressValid", DISPATCH_LEVEL, address.addr());
+    memory().physical(address.cast()).is_some().into()
+}
+
+/// KeFlushIoBuffers. IRQL <= DISPATCH_LEVEL. DMA is coherent on this platform: there is nothing to flush.
+///
+/// # Safety
+/// `mdl` is an MDL.
+pub unsafe extern "win64" fn KeFlushIoBuffers(mdl: PMDL, _reads: BOOLEAN, _dma: BOOLEAN) {
+    let _inside = enter_with("KeFlushIoBuffers", DISPATCH_LEVEL, mdl.addr());
+}

@@ -25,6 +25,7 @@ pub use state::{Kind, Place, ThreadId};
 
 use crate::bugcheck;
 use crate::counters;
+use crate::ke::spinlock;
 use processor::Work;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -138,6 +139,9 @@ fn retire() {
                 parameters,
                 explanation,
             );
+        }
+        if before < DISPATCH_LEVEL {
+            spinlock::check_none_held("a DPC routine has returned");
         }
         service();
     }

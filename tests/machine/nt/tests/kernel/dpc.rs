@@ -73,6 +73,21 @@ pub fn tests(suite: Suite) -> Suite {
             }
             run_dpc(raise);
         })
+        .stops(
+            "dpc::keeps_a_spin_lock",
+            bug_check(0xC4).p1(0x40009),
+            || {
+                unsafe extern "win64" fn keep(
+                    _: PKDPC,
+                    _: *mut c_void,
+                    _: *mut c_void,
+                    _: *mut c_void,
+                ) {
+                    unsafe { KeAcquireSpinLockAtDpcLevel(object()) };
+                }
+                run_dpc(keep);
+            },
+        )
         .stops("dpc::waits", bug_check(0xC4).p1(0x122), || {
             unsafe extern "win64" fn wait(
                 _: PKDPC,

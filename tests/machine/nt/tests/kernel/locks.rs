@@ -52,12 +52,16 @@ pub fn tests(suite: Suite) -> Suite {
                 });
             },
         )
-        .stops("locks::lowered_with_lock", bug_check(0xC8), || {
-            machine(|| unsafe {
-                KeAcquireSpinLockRaiseToDpc(object());
-                KeLowerIrql(0);
-            });
-        })
+        .stops(
+            "locks::lowered_with_lock",
+            bug_check(0xC4).p1(0x40009),
+            || {
+                machine(|| unsafe {
+                    KeAcquireSpinLockRaiseToDpc(object());
+                    KeLowerIrql(0);
+                });
+            },
+        )
         .stops(
             "locks::not_initialised",
             machine_stop("nobody acquired it"),

@@ -4,7 +4,6 @@ use crate::machine;
 use harness::{Suite, bug_check};
 use machine_nt::ex::pool;
 use machine_nt::exports::*;
-use machine_nt::ke::stack::driver_call;
 use nt_sys::{
     KTIMER, LOOKASIDE_LIST_EX, POOL_FLAG_NON_PAGED, POOL_FLAG_PAGED, POOL_FLAG_UNINITIALIZED,
 };
@@ -13,6 +12,19 @@ const TAG: u32 = u32::from_le_bytes(*b"Test");
 
 fn block(length: u64) -> *mut u8 {
     unsafe { ExAllocatePool2(POOL_FLAG_NON_PAGED, length, TAG) }.cast()
+}
+
+/// Allocates as the image of a driver does, by the routine that its import is bound to.
+fn image_block(length: u64) -> *mut u8 {
+    type Allocate = unsafe extern "win64" fn(u64, u64, u32) -> *mut std::ffi::c_void;
+    let exports = machine_nt::exports::exports();
+    let (_, address) = exports
+        .iter()
+        .find(|(name, _)| *name == "ExAllocatePool2")
+        .unwrap();
+    let pointer: *const () = std::ptr::with_exposed_provenance(*address);
+    let routine = unsafe { std::mem::transmute::<*const (), Allocate>(pointer) };
+    unsafe { routine(POOL_FLAG_NON_PAGED, length, TAG) }.cast()
 }
 
 pub fn tests(suite: Suite) -> Suite {
@@ -99,10 +111,9 @@ pub fn tests(suite: Suite) -> Suite {
                 .says("tag 'Test': 2 blocks, 40 bytes"),
             || {
                 machine(|| {
-                    driver_call(|| {
-                        block(10);
-                        block(30);
-                    });
+                    block(50);
+                    image_block(10);
+                    image_block(30);
                     pool::check_unload("test");
                 });
             },
@@ -110,10 +121,13 @@ pub fn tests(suite: Suite) -> Suite {
         .passes("pool::allocations_fail_on_demand", || {
             machine(|| {
                 pool::fail_allocation(Some(2));
-                let blocks =
-                    driver_call(|| [block(8), block(8), block(8)].map(|block| block.is_null()));
+                let blocks = [image_block(8), image_block(8), image_block(8)];
+                let blocks = blocks.map(|block| block.is_null());
                 assert_eq!(blocks, [false, true, false]);
             });
+        })
+        .stops("pool::irp", bug_check(0xC4).p1(0x105), || {
+            machine(|| unsafe { ExFreePool(IoAllocateIrp(1, 0).cast()) });
         })
         .stops(
             "pool::lookaside_list_twice",
