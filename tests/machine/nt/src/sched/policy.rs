@@ -16,11 +16,13 @@ pub struct Candidate {
 
 /// A schedule. It is the only source of choice in the machine: the same policy in the same state makes the same run.
 pub trait Policy: Send {
-    /// Index in `candidates` (two or more) of what goes on. If `stay`, the first candidate is what runs now.
+    /// Index in `candidates` (two or more) of what goes on. If `stay`, the first candidate is what runs now. Threads to
+    /// dispatch come last, in the order in which they became ready.
     fn choose(&mut self, point: Point, stay: bool, candidates: &[Candidate]) -> usize;
 }
 
-/// The default: goes on with what runs for a number of switch points drawn from a seed, then takes the next in turn.
+/// The default: goes on with what runs for a number of switch points drawn from a seed, then takes the next in turn;
+/// of the ready threads that is the one that has been ready for longest.
 #[derive(Debug)]
 pub struct RoundRobin {
     state: u64,
@@ -60,8 +62,14 @@ impl Policy for RoundRobin {
         }
         self.left = (self.draw() % Self::QUANTUM) as u32 + 1;
         self.turn = self.turn.wrapping_add(1);
+        let longest_ready = candidates.iter().find(|c| c.dispatch).map(|c| c.thread);
+        let in_turn = |c: &&Candidate| !c.dispatch || Some(c.thread) == longest_ready;
         let first = usize::from(stay);
-        first + self.turn % (candidates.len() - first)
+        let count = candidates.iter().take_while(in_turn).count() - first;
+        match count {
+            0 => 0,
+            count => first + self.turn % count,
+        }
     }
 }
 

@@ -24,7 +24,8 @@ pub struct Config {
     pub idle_limit: Duration,
     /// Bytes of host stack for each fiber: much more than a kernel stack, since frames of the host are larger.
     pub fiber_stack: usize,
-    /// Bytes of kernel stack that driver code may use, without the frames of the machine.
+    /// Bytes of kernel stack that driver code may use. Windows has 24 KiB; frames of layers that do not mark where they
+    /// enter driver code count as the driver's, so the default leaves room for those.
     pub kernel_stack: usize,
 }
 
@@ -45,7 +46,7 @@ impl Default for Config {
             policy: Box::new(RoundRobin::new(1)),
             idle_limit: Duration::from_secs(30),
             fiber_stack: 1 << 20,
-            kernel_stack: 24 << 10,
+            kernel_stack: 64 << 10,
         }
     }
 }
@@ -77,6 +78,7 @@ pub fn run<R: 'static>(config: Config, f: impl FnOnce() -> R + 'static) -> R {
         idle_limit: config.idle_limit,
         idle_for: Duration::ZERO,
         fiber_stack: config.fiber_stack,
+        scratch: Vec::new(),
         chosen: None,
     }));
     for index in 0..config.processors.max(1) {

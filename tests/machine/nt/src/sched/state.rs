@@ -87,6 +87,8 @@ pub(crate) struct Kernel {
     pub(super) idle_limit: Duration,
     pub(super) idle_for: Duration,
     pub(super) fiber_stack: usize,
+    /// Reused for every decision.
+    pub(super) scratch: Vec<Candidate>,
     /// The thread to resume next, once the running fiber has suspended.
     pub(super) chosen: Option<ThreadId>,
 }
@@ -199,18 +201,14 @@ impl Kernel {
         })
     }
 
-    /// Everything that can go on, what runs now first if `stay`.
-    fn candidates(&self, stay: bool) -> Vec<Candidate> {
-        let mut list = Vec::with_capacity(2 * self.processors.len());
+    /// Everything that can go on: what runs now if `stay`, other processors, then every ready thread, in order of
+    /// readiness, on every processor that would take one.
+    fn candidates(&mut self, stay: bool) -> Vec<Candidate> {
+        let mut list = std::mem::take(&mut self.scratch);
+        list.clear();
         let count = self.processors.len();
-        let order = (0..count).map(|i| (self.current + i) % count);
-        for index in order.clone() {
-            let runs = if index == self.current && stay {
-                true
-            } else {
-                self.is_runnable(index)
-            };
-            if runs {
+        for index in (0..count).map(|i| (self.current + i) % count) {
+            if (stay && index == self.current) || self.is_runnable(index) {
                 list.push(Candidate {
                     processor: index,
                     thread: self.processors[index].current,
@@ -218,38 +216,50 @@ impl Kernel {
                 });
             }
         }
-        if let Some(&thread) = self.ready.front() {
-            for processor in order.filter(|&i| self.processors[i].irql < DISPATCH_LEVEL) {
-                list.push(Candidate {
-                    processor,
-                    thread,
-                    dispatch: true,
-                });
+        for &thread in &self.ready {
+            for processor in (0..count).map(|i| (self.current + i) % count) {
+                if self.processors[processor].irql < DISPATCH_LEVEL {
+                    list.push(Candidate {
+                        processor,
+                        thread,
+                        dispatch: true,
+                    });
+                }
             }
         }
         list
     }
 
-    /// Decides who goes on; returns whether the current fiber has to suspend for it.
-    pub(super) fn decide(&mut self, point: Point) -> bool {
-        let stay = self
-            .here()
-            .spinning_on
-            .is_none_or(crate::ke::spinlock::is_free)
-            && !self.here().is_idle();
+    /// Asks the policy; None if nothing can go on.
+    fn choose(&mut self, point: Point, stay: bool) -> Option<Candidate> {
         let candidates = self.candidates(stay);
-        let chosen = match candidates.len() {
-            0 => return !stay,
-            1 if stay => return false,
-            1 => 0,
+        let index = match candidates.len() {
+            0 | 1 => 0,
             n => self.policy.choose(point, stay, &candidates).min(n - 1),
         };
-        if stay && chosen == 0 {
-            return false;
+        let chosen = candidates.get(index).copied();
+        self.scratch = candidates;
+        chosen
+    }
+
+    /// Decides who goes on; returns whether the current fiber has to suspend for it.
+    pub(super) fn decide(&mut self, point: Point) -> bool {
+        let here = self.here();
+        let stay = here.spinning_on.is_none_or(crate::ke::spinlock::is_free) && !here.is_idle();
+        let now = Candidate {
+            processor: self.current,
+            thread: self.here().current,
+            dispatch: false,
+        };
+        match self.choose(point, stay) {
+            Some(chosen) if stay && chosen == now => false,
+            Some(chosen) => {
+                counters().switches.increment();
+                self.apply(chosen);
+                true
+            }
+            None => true,
         }
-        counters().switches.increment();
-        self.apply(candidates[chosen]);
-        true
     }
 
     /// For the run loop: the thread to resume after one has suspended; None when nothing can run.
@@ -257,16 +267,8 @@ impl Kernel {
         if let Some(thread) = self.chosen.take() {
             return Some(thread);
         }
-        let candidates = self.candidates(false);
-        let chosen = match candidates.len() {
-            0 => return None,
-            1 => 0,
-            n => self
-                .policy
-                .choose(Point::Yield, false, &candidates)
-                .min(n - 1),
-        };
-        self.apply(candidates[chosen]);
+        let chosen = self.choose(Point::Yield, false)?;
+        self.apply(chosen);
         self.chosen.take()
     }
 
