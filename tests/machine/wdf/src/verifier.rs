@@ -1,0 +1,127 @@
+//! Bug checks of the framework and the checks that only its verifier makes (`fxverifier.h`, `fxverifierbugcheck.cpp`).
+
+use std::ffi::c_void;
+
+use crate::flat::*;
+use machine_nt::exports::{KeBugCheckEx, KeGetCurrentIrql};
+
+use crate::globals::DriverGlobals;
+use crate::trace;
+
+/// Bug check 0x10D.
+pub(crate) const WDF_VIOLATION: u32 = 0x10D;
+
+/// Stops the machine with `WDF_VIOLATION` (`code`, `p2`, `p3`, the driver's globals) and says why.
+pub(crate) fn bug_check(
+    globals: &'static DriverGlobals,
+    code: WDF_BUGCHECK_CODES,
+    p2: usize,
+    p3: usize,
+    why: &str,
+) -> ! {
+    trace::fatal(globals, why);
+    // SAFETY: never returns.
+    unsafe {
+        KeBugCheckEx(
+            WDF_VIOLATION as _,
+            code as _,
+            p2 as _,
+            p3 as _,
+            std::ptr::from_ref(globals) as usize as _,
+        )
+    }
+}
+
+/// Stops with 0x10D/4 if a pointer the DDI needs is null (`FxPointerNotNull`).
+pub(crate) fn not_null<T>(globals: &'static DriverGlobals, pointer: *mut T, name: &str) {
+    if pointer.is_null() {
+        null_parameter(globals, name);
+    }
+}
+
+/// Stops with 0x10D/4 if a callback the DDI needs is missing.
+pub(crate) fn required<T: Copy>(
+    globals: &'static DriverGlobals,
+    callback: Option<T>,
+    name: &str,
+) -> T {
+    callback.unwrap_or_else(|| null_parameter(globals, name))
+}
+
+fn null_parameter(globals: &'static DriverGlobals, name: &str) -> ! {
+    bug_check(
+        globals,
+        WDF_REQUIRED_PARAMETER_IS_NULL,
+        0,
+        0,
+        &format!("the required parameter {name} is NULL"),
+    )
+}
+
+/// Says what a debugger would be told, were one attached (`FxVerifierDbgBreakPoint`); it never stops the machine.
+pub(crate) fn break_point(globals: &DriverGlobals) {
+    if globals.break_on_error() {
+        trace::error(globals, "a debugger would break here (DbgBreakOnError)");
+    }
+}
+
+/// With the verifier on: `STATUS_INVALID_DEVICE_REQUEST` if the IRQL is above `level` (`FxVerifierCheckIrqlLevel`).
+///
+/// # Errors
+/// `STATUS_INVALID_DEVICE_REQUEST` as said; without the verifier never.
+pub(crate) fn check_irql(globals: &DriverGlobals, level: u32) -> Result<(), NTSTATUS> {
+    if !globals.verifier_on() {
+        return Ok(());
+    }
+    // SAFETY: callable at any IRQL.
+    let irql = u32::from(unsafe { KeGetCurrentIrql() });
+    if irql <= level {
+        return Ok(());
+    }
+    trace::error(
+        globals,
+        &format!("called at IRQL {irql}, {level} is the highest allowed"),
+    );
+    break_point(globals);
+    Err(STATUS_INVALID_DEVICE_REQUEST)
+}
+
+/// Stops with 0x10D/6 and a structure that says more (`WDF_REQUEST_FATAL_ERROR`).
+pub(crate) fn request_fatal(
+    globals: &'static DriverGlobals,
+    code: WDF_REQUEST_FATAL_ERROR_CODES,
+    data: *const c_void,
+    why: &str,
+) -> ! {
+    bug_check(
+        globals,
+        WDF_REQUEST_FATAL_ERROR,
+        code as usize,
+        data as usize,
+        why,
+    )
+}
+
+/// Stops as the kernel does for a bad address: the real framework would follow a null pointer here.
+pub(crate) fn access_violation(globals: &DriverGlobals, why: &str) -> ! {
+    const DRIVER_IRQL_NOT_LESS_OR_EQUAL: u32 = 0xD1;
+    const KMODE_EXCEPTION_NOT_HANDLED: u32 = 0x1E;
+    const STATUS_ACCESS_VIOLATION: u32 = 0xC000_0005;
+    trace::fatal(globals, why);
+    // SAFETY: callable at any IRQL.
+    let irql = u32::from(unsafe { KeGetCurrentIrql() });
+    if irql >= DISPATCH_LEVEL as u32 {
+        // SAFETY: never returns.
+        unsafe { KeBugCheckEx(DRIVER_IRQL_NOT_LESS_OR_EQUAL as _, 0, irql as _, 0, 0) }
+    }
+    // SAFETY: never returns.
+    unsafe {
+        KeBugCheckEx(
+            KMODE_EXCEPTION_NOT_HANDLED as _,
+            STATUS_ACCESS_VIOLATION as _,
+            0,
+            0,
+            0,
+        )
+    }
+}
