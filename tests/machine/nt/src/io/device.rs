@@ -239,7 +239,8 @@ fn unlink(driver: PDRIVER_OBJECT, device: PDEVICE_OBJECT, next: PDEVICE_OBJECT) 
     *link = next;
 }
 
-/// Puts `source` on top of the stack of `target`; what it is attached to, or NULL.
+/// Puts `source` on top of the stack of `target`; what it is attached to, or NULL. A device that is deleted goes when
+/// nothing is attached to it any more.
 fn attach(source: PDEVICE_OBJECT, target: PDEVICE_OBJECT) -> PDEVICE_OBJECT {
     // SAFETY: the callers promise device objects.
     let top = unsafe { highest(target) };
@@ -255,6 +256,8 @@ fn attach(source: PDEVICE_OBJECT, target: PDEVICE_OBJECT) -> PDEVICE_OBJECT {
     above.StackSize = stack_size + 1;
     above.AlignmentRequirement = alignment;
     extension(above).attached_to = top;
+    // SAFETY: a device object; given up by IoDetachDevice.
+    unsafe { ob::reference(top.cast()) };
     top
 }
 
@@ -308,7 +311,10 @@ pub unsafe extern "win64" fn IoDetachDevice(target: PDEVICE_OBJECT) {
         iomanager([0x202, target.addr() as u64, 0, 0], explanation);
     }
     // SAFETY: what is attached is a device object.
-    extension(unsafe { object(above, "IoDetachDevice") }).attached_to = std::ptr::null_mut();
+    let above = unsafe { object(above, "IoDetachDevice") };
+    extension(above).attached_to = std::ptr::null_mut();
+    // SAFETY: the reference of the attachment.
+    unsafe { ob::dereference(target.cast()) };
 }
 
 /// IoGetAttachedDeviceReference. IRQL <= DISPATCH_LEVEL.

@@ -76,15 +76,19 @@ pub(crate) fn create(
     kind: Kind,
     f: impl FnOnce() + 'static,
 ) -> (*mut c_void, ThreadId) {
-    let object = ob::create(ob::Kind::Thread, size_of::<Body>(), |_| {});
     let id = sched::start_thread(name, kind, f);
-    let body: *mut Body = object.cast();
+    (add_object(id), id)
+}
+
+/// Gives a thread its object, of which it owns the reference.
+pub(crate) fn add_object(id: ThreadId) -> *mut c_void {
+    let object = ob::create(ob::Kind::Thread, size_of::<Body>(), |_| {});
     // SAFETY: the body is that of a thread object, just made.
-    let body = unsafe { borrow(body, "PsCreateSystemThread") };
+    let body = unsafe { borrow(object.cast::<Body>(), "PsCreateSystemThread") };
     body.header.initialize(kind::THREAD, size_of::<Body>(), 0);
     body.id = id;
     with(|k| k.thread(id).object = object.expose_provenance());
-    (object, id)
+    object
 }
 
 /// The current thread is at its end: signals its object and leaves the processor. The caller then never runs again.

@@ -60,16 +60,31 @@ pub(super) fn poll() {
     }
 }
 
+/// Longest virtual time in which timers and DPCs may run, but no thread.
+const LONGEST_WITHOUT_THREAD: Duration = Duration::from_secs(3600);
+
 /// Called on the stack of the run loop when nothing can run: lets time pass until something can.
 pub(super) fn idle() {
-    let (source, now, next_deadline, limit) = with(|k| {
+    let (source, now, next_deadline, limit, last_thread) = with(|k| {
+        let clock = &k.clock;
         (
             k.source.clone(),
-            k.clock.now(),
-            k.clock.next(),
+            clock.now(),
+            clock.next(),
             k.idle_limit,
+            k.last_thread,
         )
     });
+    if next_deadline.is_some_and(|next| next <= now) {
+        deadlock("every processor spins for a lock that no one will release");
+    }
+    let without_thread = Duration::from_nanos(now - last_thread);
+    if without_thread > LONGEST_WITHOUT_THREAD {
+        let seconds = without_thread.as_secs();
+        deadlock(&format!(
+            "timers expire, but no thread has run for {seconds} s of virtual time"
+        ));
+    }
     let Some(source) = source else {
         match next_deadline {
             Some(next) => return with(|k| k.clock.advance_to(next)),
@@ -83,13 +98,12 @@ pub(super) fn idle() {
     if source.is_external() {
         return wait_external(&*source, now, next_deadline, limit);
     }
-    match (next_deadline, source.next_event()) {
-        (None, None) => deadlock("nothing can run, no timer is set, no device has anything to do"),
-        (a, b) => {
-            let next = a.into_iter().chain(b).min().unwrap_or(now);
+    match next_deadline.into_iter().chain(source.next_event()).min() {
+        Some(next) => {
             with(|k| k.clock.advance_to(next));
             source.poll(next);
         }
+        None => deadlock("nothing can run, no timer is set, no device has anything to do"),
     }
 }
 

@@ -77,6 +77,7 @@ pub fn run<R: 'static>(config: Config, f: impl FnOnce() -> R + 'static) -> R {
         polls_skipped: 0,
         idle_limit: config.idle_limit,
         idle_for: Duration::ZERO,
+        last_thread: 0,
         fiber_stack: config.fiber_stack,
         scratch: Vec::new(),
         chosen: None,
@@ -89,6 +90,7 @@ pub fn run<R: 'static>(config: Config, f: impl FnOnce() -> R + 'static) -> R {
             idle_loop,
         );
         with(|k| k.processors.push(Processor::new(id)));
+        thread::add_object(id);
     }
     let result = Rc::new(RefCell::new(None));
     let slot = result.clone();

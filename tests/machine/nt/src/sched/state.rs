@@ -86,6 +86,8 @@ pub(crate) struct Kernel {
     pub(super) polls_skipped: u32,
     pub(super) idle_limit: Duration,
     pub(super) idle_for: Duration,
+    /// When a thread (no idle loop) was last let run.
+    pub(super) last_thread: u64,
     pub(super) fiber_stack: usize,
     /// Reused for every decision.
     pub(super) scratch: Vec<Candidate>,
@@ -280,7 +282,11 @@ impl Kernel {
             self.preempt();
             self.put_on(candidate.thread);
         }
-        self.chosen = Some(self.here().current);
+        let (current, idle) = (self.here().current, self.here().idle);
+        if current != idle {
+            self.last_thread = self.clock.now();
+        }
+        self.chosen = Some(current);
     }
 
     /// Takes the thread off the current processor; it stays ready.

@@ -27,6 +27,18 @@ pub fn tests(suite: Suite) -> Suite {
         .passes("io::synchronous_request", synchronous_request)
         .passes("io::names_and_interfaces", names_and_interfaces)
         .passes("io::work_item", work_item)
+        .passes("io::deleted_device_stays_while_attached", || {
+            machine(|| unsafe {
+                let top = stack(complete_successfully);
+                let bottom = machine_nt::io::device::lower(top);
+                IoDeleteDevice(bottom);
+                let irp = request(top, null_mut());
+                assert_eq!(IofCallDriver(top, irp), STATUS_SUCCESS);
+                IoFreeIrp(irp);
+                IoDetachDevice(bottom);
+                IoDeleteDevice(top);
+            });
+        })
         .stops("io::completed_twice", bug_check(0x44), || {
             two_level(|_, irp| unsafe {
                 complete(irp, STATUS_SUCCESS);

@@ -31,6 +31,19 @@ pub fn tests(suite: Suite) -> Suite {
             });
         })
         .stops(
+            "sched::only_a_timer_goes_on",
+            machine_stop("no thread has run"),
+            || {
+                machine(|| unsafe {
+                    let (timer, event) = (crate::object(), crate::object());
+                    KeInitializeTimer(timer);
+                    KeSetTimerEx(timer, crate::ms(1), 1000, std::ptr::null_mut());
+                    KeInitializeEvent(event, nt_sys::_EVENT_TYPE::NotificationEvent, 0);
+                    KeWaitForSingleObject(event.cast(), 0, 0, 0, std::ptr::null_mut());
+                });
+            },
+        )
+        .stops(
             "sched::a_panic_is_a_machine_stop",
             machine_stop("on purpose"),
             || {
