@@ -211,7 +211,7 @@ fn a_common_buffer_is_shared(rig: &Rig, adapter: Adapter) {
     assert_eq!(rig.device_read(bus, 1).unwrap(), [0xA5]);
     rig.device_write(bus + 1, &[0x5A]).unwrap();
     // SAFETY: as above.
-    assert_eq!(unsafe { address.add(1).read() }, 0x5A);
+    assert_eq!(unsafe { address.wrapping_add(1).read() }, 0x5A);
     assert_eq!(rig.device_write(bus + 0xFF, &[0, 0]), Err(bus + 0x100));
     // SAFETY: as a driver would.
     unsafe {
@@ -622,7 +622,7 @@ fn main() -> ExitCode {
                         adapter.raw,
                         buffer.mdl,
                         adapter.registers(1),
-                        buffer.address.add(0x1000).cast(),
+                        buffer.address.wrapping_add(0x1000).cast(),
                         &raw mut length,
                         1,
                     )

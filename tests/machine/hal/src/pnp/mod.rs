@@ -10,21 +10,23 @@ mod power;
 mod properties;
 mod remove;
 mod root;
+mod serial;
 mod start;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use machine_bus::FunctionAddress;
+use machine_nt::exports::{ExFreePool, ObfDereferenceObject};
 use machine_nt::io::driver;
 use machine_nt::registry;
-use machine_nt::sched;
 use nt_sys::{
     _DEVICE_RELATION_TYPE, DEVICE_RELATIONS, IRP_MJ_PNP, IRP_MN_QUERY_DEVICE_RELATIONS, NTSTATUS,
     PDEVICE_OBJECT, PDRIVER_OBJECT, STATUS_SUCCESS,
 };
 use thiserror::Error;
 
-use crate::interrupt::controller;
+use crate::interrupt::{self, controller};
 use crate::{irp, pci};
 use arbiter::Arbiter;
 
@@ -123,6 +125,7 @@ impl Manager {
             arbiter,
         });
         start::start_bus(bus, bus_driver);
+        interrupt::on_removal(pulled_out);
         Self(())
     }
 
@@ -133,6 +136,10 @@ impl Manager {
 
     /// Looks for devices, and starts all that have a driver and are not started. What became of each of them.
     pub fn start_devices(&self) -> Vec<(Arc<Node>, Result<(), PnpError>)> {
+        serial::exclusively(Self::start_new)
+    }
+
+    fn start_new() -> Vec<(Arc<Node>, Result<(), PnpError>)> {
         enumerate();
         let nodes: Vec<_> = with(|state| state.nodes.values().cloned().collect());
         let mut started = Vec::new();
@@ -166,7 +173,7 @@ impl Manager {
     /// # Errors
     /// A driver refuses (the device goes on as it was), or the device does not start again (it is removed).
     pub fn rebalance(&self, node: &Arc<Node>) -> Result<(), PnpError> {
-        start::rebalance(node)
+        serial::exclusively(|| start::rebalance(node))
     }
 
     /// Removes a started device as when it is disabled: asks first. Handles to it must have been closed.
@@ -174,7 +181,7 @@ impl Manager {
     /// # Errors
     /// A driver refuses, or handles are open: the device goes on as it was.
     pub fn remove(&self, node: &Arc<Node>) -> Result<(), PnpError> {
-        remove::remove(node)
+        serial::exclusively(|| remove::remove(node))
     }
 
     /// Enables a device that was removed: it is added and started again.
@@ -194,26 +201,31 @@ impl Manager {
                 .find(|package| package.matches(&identifiers))
                 .cloned()
         });
-        start::add_and_start(node, &package.ok_or(PnpError::NoDevice)?)
+        let package = package.ok_or(PnpError::NoDevice)?;
+        serial::exclusively(|| start::add_and_start(node, &package))
     }
 
     /// Pulls a device out: its registers are all ones from now on, and its drivers hear of it afterwards. They are
     /// removed at once, or, if there are open handles, by [`Manager::finish_removals`].
     ///
+    /// A device whose drivers have been told already stays as it is.
+    ///
     /// # Errors
     /// The device has no drivers.
     pub fn surprise_remove(&self, node: &Arc<Node>) -> Result<(), PnpError> {
-        remove::surprise_remove(node)
+        serial::exclusively(|| remove::surprise_remove(node))
     }
 
     /// Removes the drivers of all devices that have been pulled out and have no open handles any more. To be called
     /// when a handle was closed.
     pub fn finish_removals(&self) {
-        for node in self.devices() {
-            if node.phase() == Phase::SurpriseRemoved {
-                remove::finish(&node);
+        serial::exclusively(|| {
+            for node in self.devices() {
+                if node.phase() == Phase::SurpriseRemoved {
+                    remove::finish(&node);
+                }
             }
-        }
+        });
     }
 
     /// Puts the system to sleep (S3): every started device, the last first.
@@ -221,7 +233,7 @@ impl Manager {
     /// # Errors
     /// A driver refuses; the devices are then awake again.
     pub fn suspend(&self) -> Result<(), PnpError> {
-        power::suspend(&self.devices())
+        serial::exclusively(|| power::suspend(&self.devices()))
     }
 
     /// Wakes the system up.
@@ -229,20 +241,29 @@ impl Manager {
     /// # Errors
     /// A driver failed to wake its device up.
     pub fn resume(&self) -> Result<(), PnpError> {
-        power::resume(&self.devices())
+        serial::exclusively(|| power::resume(&self.devices()))
     }
 
-    /// Waits until no event of a driver (a failed device, for instance) is left to handle.
+    /// Waits until nothing is left to do of what drivers and the board announced: a failed device, one that was pulled
+    /// out.
     pub fn settle(&self) {
-        while properties::events_pending() {
-            sched::switch_point(sched::Point::Yield);
-        }
+        serial::settle();
     }
 }
 
 impl Default for Manager {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// The board says that a function was pulled out: its drivers are told later.
+fn pulled_out(address: FunctionAddress) {
+    if let Some(node) = pci::pdo_of(address).and_then(node) {
+        serial::later(move || {
+            // A device that has no drivers is just gone.
+            let _ = remove::surprise_remove(&node);
+        });
     }
 }
 
@@ -261,6 +282,8 @@ fn enumerate() {
     // SAFETY: the answer to this request.
     for pdo in unsafe { take_relations(relations) } {
         if node(pdo as u64).is_some() {
+            // SAFETY: the list's reference; the node has its own.
+            unsafe { ObfDereferenceObject(pdo.cast()) };
             continue;
         }
         match Node::new(pdo) {
@@ -276,7 +299,7 @@ fn enumerate() {
     }
 }
 
-/// The devices of DEVICE_RELATIONS, which is freed; the references in it are given up, as the bus keeps its devices.
+/// The devices of DEVICE_RELATIONS, which is freed. The references in it are the caller's.
 ///
 /// # Safety
 /// `address` is a DEVICE_RELATIONS in pool that is the caller's.
@@ -286,15 +309,10 @@ unsafe fn take_relations(address: u64) -> Vec<PDEVICE_OBJECT> {
     // SAFETY: the caller vouches for the structure.
     let count = unsafe { (*relations).Count } as usize;
     let first = relations.wrapping_byte_add(HEAD).cast::<PDEVICE_OBJECT>();
-    let devices = (0..count).map(|index| {
-        // SAFETY: there are as many devices as the count says.
-        let device = unsafe { first.wrapping_add(index).read() };
-        // SAFETY: every device in the list was referenced.
-        unsafe { machine_nt::exports::ObfDereferenceObject(device.cast()) };
-        device
-    });
+    // SAFETY: there are as many devices as the count says.
+    let devices = (0..count).map(|index| unsafe { first.wrapping_add(index).read() });
     let devices = devices.collect();
     // SAFETY: whoever asks frees the answer.
-    unsafe { machine_nt::exports::ExFreePool(relations.cast()) };
+    unsafe { ExFreePool(relations.cast()) };
     devices
 }

@@ -11,7 +11,7 @@ use nt_sys::{
 };
 
 use crate::irp;
-use crate::resources::Resource;
+use crate::resources::{Alternatives, Resource};
 
 /// Where a device is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub struct Status {
     pub service: Option<String>,
     /// How many messages it may use.
     pub messages: u16,
+    /// What its bus says it requires.
+    pub requirements: Vec<Alternatives>,
     /// What it was given.
     pub resources: Vec<Resource>,
 }
@@ -86,6 +88,7 @@ impl Node {
                 phase: Phase::Enumerated,
                 service: None,
                 messages: 0,
+                requirements: Vec::new(),
                 resources: Vec::new(),
             }),
         })

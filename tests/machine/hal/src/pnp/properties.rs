@@ -1,13 +1,11 @@
 //! What drivers ask the PnP manager about their devices, and tell it: properties, registry keys, invalidated state.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use machine_nt::bugcheck::{Stop, stop_machine};
 use machine_nt::hal::HalHooks;
 use machine_nt::registry;
-use machine_nt::sched::{self, Kind};
 use nt_sys::{
     _DEVICE_REGISTRY_PROPERTY as Property, ACCESS_MASK, DEVICE_REGISTRY_PROPERTY,
     DEVICE_RELATION_TYPE, DEVPROPKEY, DEVPROPTYPE, GUID, IRP_MJ_PNP, IRP_MN_QUERY_PNP_DEVICE_STATE,
@@ -18,7 +16,7 @@ use nt_sys::{
     STATUS_SUCCESS, STATUS_UNSUCCESSFUL, ULONG,
 };
 
-use super::{Node, Phase, node, remove, request_power_irp, start};
+use super::{Node, Phase, node, remove, request_power_irp, serial, start};
 use crate::{dma, interrupt, irp, mmio, pool};
 
 /// The routines through which `machine_nt` forwards to the HAL.
@@ -237,22 +235,11 @@ unsafe extern "win64" fn open_device_registry_key(
     }
 }
 
-/// Events that are not handled yet.
-static EVENTS: AtomicUsize = AtomicUsize::new(0);
-
-/// Whether there are events that are not handled yet.
-pub fn events_pending() -> bool {
-    EVENTS.load(SeqCst) > 0
-}
-
-/// IoInvalidateDeviceState: the PnP manager asks for the state later, on a thread of its own.
+/// IoInvalidateDeviceState: the PnP manager asks for the state later.
 unsafe extern "win64" fn invalidate_device_state(pdo: PDEVICE_OBJECT) {
-    let Some(node) = node(pdo as u64) else { return };
-    EVENTS.fetch_add(1, SeqCst);
-    sched::spawn("PnP event", Kind::System, move || {
-        check_state(&node);
-        EVENTS.fetch_sub(1, SeqCst);
-    });
+    if let Some(node) = node(pdo as u64) {
+        serial::later(move || check_state(&node));
+    }
 }
 
 /// Asks a started device for its state and does what it says.

@@ -1,5 +1,6 @@
 //! Taking a device down: with notice, and without.
 
+use machine_nt::exports::ObfDereferenceObject;
 use nt_sys::{
     IRP_MJ_PNP, IRP_MN_CANCEL_REMOVE_DEVICE, IRP_MN_QUERY_REMOVE_DEVICE, IRP_MN_REMOVE_DEVICE,
     IRP_MN_SURPRISE_REMOVAL, PDEVICE_OBJECT, nt_success,
@@ -75,6 +76,7 @@ fn release(node: &Node) {
 pub fn surprise_remove(node: &Node) -> Result<(), PnpError> {
     match node.phase() {
         Phase::Started | Phase::Stopped => {}
+        Phase::SurpriseRemoved | Phase::Removed => return Ok(()),
         phase => return Err(PnpError::Phase(phase)),
     }
     if let Some(function) = pci::device(node.pdo) {
@@ -104,5 +106,7 @@ pub fn finish(node: &Node) {
     node.status().phase = Phase::Removed;
     if gone {
         with(|state| state.nodes.remove(&node.pdo));
+        // SAFETY: the reference the node had since its bus reported it.
+        unsafe { ObfDereferenceObject(node.device().cast()) };
     }
 }

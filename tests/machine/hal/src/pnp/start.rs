@@ -38,6 +38,9 @@ pub fn start_bus(bus: PDEVICE_OBJECT, driver: PDRIVER_OBJECT) {
 /// Adds a driver to a device that has none, and starts the device.
 pub fn add_and_start(node: &Arc<Node>, package: &DriverPackage) -> Result<(), PnpError> {
     install(node, package);
+    // The bus is asked before there is a driver, and its answer holds until it says otherwise.
+    let requirements = query_requirements(node);
+    node.status().requirements = requirements;
     let status = add_device(package.driver, node.device());
     if !nt_success(status) {
         node.status().phase = Phase::Failed(status);
@@ -130,14 +133,22 @@ fn start_with(node: &Node, resources: &[Resource]) -> NTSTATUS {
     irp::send(node.device(), location).status
 }
 
-/// What a device requires: the bus driver's word, filtered by the drivers above it.
-fn requirements(node: &Node) -> Vec<Alternatives> {
+/// What the bus driver says a device requires.
+fn query_requirements(node: &Node) -> Vec<Alternatives> {
     let query = irp::location(IRP_MJ_PNP, IRP_MN_QUERY_RESOURCE_REQUIREMENTS);
-    let Ok(list) = irp::send(node.device(), query).result() else {
-        return Vec::new();
-    };
+    match irp::send(node.device(), query).result() {
+        // SAFETY: the request answers with such a list or with nothing.
+        Ok(list) => unsafe { take_requirements(list as PIO_RESOURCE_REQUIREMENTS_LIST) },
+        Err(_) => Vec::new(),
+    }
+}
+
+/// What a device requires after the drivers above the bus have had a look at it.
+fn requirements(node: &Node) -> Vec<Alternatives> {
+    let requirements = node.status().requirements.clone();
+    let slot = node.capabilities.Address >> 16;
+    let list = resources::requirements_list(&requirements, node.bus.BusNumber, slot).into_raw();
     let mut filter = irp::location(IRP_MJ_PNP, IRP_MN_FILTER_RESOURCE_REQUIREMENTS);
-    let list = list as PIO_RESOURCE_REQUIREMENTS_LIST;
     filter
         .Parameters
         .FilterResourceRequirements
@@ -146,11 +157,22 @@ fn requirements(node: &Node) -> Vec<Alternatives> {
         Ok(filtered) if filtered != 0 => filtered as PIO_RESOURCE_REQUIREMENTS_LIST,
         _ => list,
     };
-    // SAFETY: both requests answer with such a list.
-    let requirements = unsafe { resources::read_requirements(filtered) };
-    // A driver that answered with a list of its own has freed the one it was passed.
-    // SAFETY: the list in pool is nobody else's any more.
-    unsafe { machine_nt::exports::ExFreePool(filtered.cast()) };
+    // A driver that answers with a list of its own has freed the one it was passed.
+    // SAFETY: the request answers with such a list.
+    unsafe { take_requirements(filtered) }
+}
+
+/// Reads a requirements list and frees it.
+///
+/// # Safety
+/// `list` is NULL or a requirements list in pool that is the caller's.
+unsafe fn take_requirements(list: PIO_RESOURCE_REQUIREMENTS_LIST) -> Vec<Alternatives> {
+    // SAFETY: the caller vouches for the list.
+    let requirements = unsafe { resources::read_requirements(list) };
+    if !list.is_null() {
+        // SAFETY: as above.
+        unsafe { machine_nt::exports::ExFreePool(list.cast()) };
+    }
     requirements
 }
 

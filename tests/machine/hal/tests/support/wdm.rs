@@ -1,0 +1,386 @@
+//! A driver without a framework, for edu: it keeps what it is given, counts what it is asked, and can be told to refuse.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::SeqCst};
+
+use machine_nt::exports::{
+    IoAttachDeviceToDeviceStack, IoConnectInterruptEx, IoCreateDevice, IoDeleteDevice,
+    IoDetachDevice, IoDisconnectInterruptEx, IofCallDriver, IofCompleteRequest, KeInitializeEvent,
+    KeSetEvent, KeWaitForSingleObject, MmMapIoSpaceEx, MmUnmapIoSpace, PoRequestPowerIrp,
+};
+use nt_sys::inline::{
+    IoCopyCurrentIrpStackLocationToNext, IoGetCurrentIrpStackLocation, IoSetCompletionRoutine,
+    IoSkipCurrentIrpStackLocation,
+};
+use nt_sys::*;
+
+/// PnP and power requests in the order they came; power is `0x100 | minor`, with the state in bits 23:16.
+pub static LOG: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+/// What the request named by `REFUSED` is failed with.
+pub static REFUSAL: AtomicI32 = AtomicI32::new(STATUS_UNSUCCESSFUL);
+/// Minor function of the PnP request that is refused; `u32::MAX` for none.
+pub static REFUSED: AtomicU32 = AtomicU32::new(u32::MAX);
+/// What the driver answers to IRP_MN_QUERY_PNP_DEVICE_STATE.
+pub static STATE: AtomicU32 = AtomicU32::new(0);
+/// Interrupts claimed.
+pub static CLAIMED: AtomicU32 = AtomicU32::new(0);
+/// Registers (address), and what the driver got when it was last started.
+pub static STARTED: Mutex<Started> = Mutex::new(Started {
+    registers: 0,
+    physical: 0,
+    message: false,
+    interrupt: 0,
+});
+
+pub struct Started {
+    pub registers: usize,
+    pub physical: u64,
+    pub message: bool,
+    pub interrupt: usize,
+}
+
+#[repr(C)]
+struct Extension {
+    pdo: PDEVICE_OBJECT,
+    lower: PDEVICE_OBJECT,
+}
+
+/// edu's registers.
+pub mod register {
+    pub const STATUS: usize = 0x24;
+    pub const RAISE: usize = 0x60;
+    pub const ACKNOWLEDGE: usize = 0x64;
+    pub const SOURCE: usize = 0x80;
+    pub const DESTINATION: usize = 0x88;
+    pub const COUNT: usize = 0x90;
+    pub const COMMAND: usize = 0x98;
+}
+
+/// Reads a register of the started device.
+pub fn read(offset: usize) -> u32 {
+    let base = STARTED.lock().unwrap().registers;
+    // SAFETY: the registers are mapped, and this is one of them.
+    unsafe { ((base + offset) as *const u32).read_volatile() }
+}
+
+/// Writes a register of the started device.
+pub fn write(offset: usize, value: u32) {
+    let base = STARTED.lock().unwrap().registers;
+    // SAFETY: as in `read`.
+    unsafe { ((base + offset) as *mut u32).write_volatile(value) };
+}
+
+/// DriverEntry.
+pub unsafe extern "win64" fn driver_entry(
+    driver: PDRIVER_OBJECT,
+    _path: PUNICODE_STRING,
+) -> NTSTATUS {
+    // SAFETY: a new driver object.
+    let driver = unsafe { &mut *driver };
+    driver.MajorFunction[IRP_MJ_PNP as usize] = Some(pnp);
+    driver.MajorFunction[IRP_MJ_POWER as usize] = Some(power);
+    // SAFETY: it has an extension.
+    unsafe { (*driver.DriverExtension).AddDevice = Some(add_device) };
+    STATUS_SUCCESS
+}
+
+unsafe extern "win64" fn add_device(driver: PDRIVER_OBJECT, pdo: PDEVICE_OBJECT) -> NTSTATUS {
+    if REFUSED.load(SeqCst) == u32::from(IRP_MJ_PNP) << 8 {
+        return REFUSAL.load(SeqCst);
+    }
+    let mut device = std::ptr::null_mut();
+    // SAFETY: as any driver does.
+    let status = unsafe {
+        IoCreateDevice(
+            driver,
+            size_of::<Extension>() as u32,
+            std::ptr::null_mut(),
+            FILE_DEVICE_UNKNOWN,
+            0,
+            0,
+            &raw mut device,
+        )
+    };
+    assert_eq!(status, STATUS_SUCCESS);
+    // SAFETY: both exist.
+    let lower = unsafe { IoAttachDeviceToDeviceStack(device, pdo) };
+    // SAFETY: just created.
+    let extension = unsafe { (*device).DeviceExtension }.cast::<Extension>();
+    // SAFETY: of this size.
+    unsafe { extension.write(Extension { pdo, lower }) };
+    // SAFETY: just created.
+    unsafe { (*device).Flags &= !DO_DEVICE_INITIALIZING };
+    STATUS_SUCCESS
+}
+
+unsafe fn extension<'a>(device: PDEVICE_OBJECT) -> &'a Extension {
+    // SAFETY: a device of this driver.
+    let extension = unsafe { (*device).DeviceExtension }.cast::<Extension>();
+    // SAFETY: written by `add_device`.
+    unsafe { &*extension }
+}
+
+unsafe extern "win64" fn signal(_device: PDEVICE_OBJECT, _irp: PIRP, event: PVOID) -> NTSTATUS {
+    // SAFETY: the event of `forward_and_wait`.
+    unsafe { KeSetEvent(event.cast(), 0, 0) };
+    STATUS_MORE_PROCESSING_REQUIRED
+}
+
+/// Has the drivers below do their part first.
+unsafe fn forward_and_wait(lower: PDEVICE_OBJECT, irp: PIRP) -> NTSTATUS {
+    let mut event = KEVENT::default();
+    let event = &raw mut event;
+    // SAFETY: all on an IRP of this driver and a local event.
+    unsafe {
+        KeInitializeEvent(event, _EVENT_TYPE::NotificationEvent, 0);
+        IoCopyCurrentIrpStackLocationToNext(irp);
+        IoSetCompletionRoutine(irp, Some(signal), event.cast(), true, true, true);
+        IofCallDriver(lower, irp);
+        KeWaitForSingleObject(
+            event.cast(),
+            _KWAIT_REASON::Executive,
+            0,
+            0,
+            std::ptr::null_mut(),
+        );
+        (*irp).IoStatus.__bindgen_anon_1.Status
+    }
+}
+
+unsafe fn complete(irp: PIRP, status: NTSTATUS) -> NTSTATUS {
+    // SAFETY: an IRP of this driver.
+    unsafe {
+        (*irp).IoStatus.__bindgen_anon_1.Status = status;
+        IofCompleteRequest(irp, 0);
+    }
+    status
+}
+
+unsafe extern "win64" fn pnp(device: PDEVICE_OBJECT, irp: PIRP) -> NTSTATUS {
+    // SAFETY: dispatched here.
+    let location = unsafe { IoGetCurrentIrpStackLocation(irp).read() };
+    // SAFETY: a device of this driver.
+    let Extension { pdo, lower } = *unsafe { extension(device) };
+    let minor = u32::from(location.MinorFunction);
+    LOG.lock().unwrap().push(minor);
+    if minor == REFUSED.load(SeqCst) && minor != IRP_MN_START_DEVICE {
+        // SAFETY: dispatched here.
+        return unsafe { complete(irp, REFUSAL.load(SeqCst)) };
+    }
+    match minor {
+        IRP_MN_START_DEVICE => {
+            // SAFETY: dispatched here.
+            let mut status = unsafe { forward_and_wait(lower, irp) };
+            if REFUSED.load(SeqCst) == minor {
+                status = REFUSAL.load(SeqCst);
+            } else if status == STATUS_SUCCESS {
+                // SAFETY: the request's own list.
+                unsafe {
+                    start(
+                        pdo,
+                        location.Parameters.StartDevice.AllocatedResourcesTranslated,
+                    )
+                };
+            }
+            // SAFETY: dispatched here.
+            unsafe { complete(irp, status) }
+        }
+        IRP_MN_QUERY_PNP_DEVICE_STATE => {
+            // SAFETY: dispatched here.
+            unsafe { (*irp).IoStatus.Information = STATE.load(SeqCst).into() };
+            // SAFETY: dispatched here.
+            unsafe { complete(irp, STATUS_SUCCESS) }
+        }
+        IRP_MN_STOP_DEVICE | IRP_MN_SURPRISE_REMOVAL => {
+            stop();
+            // SAFETY: dispatched here.
+            unsafe { pass(lower, irp, true) }
+        }
+        IRP_MN_REMOVE_DEVICE => {
+            stop();
+            // SAFETY: dispatched here.
+            let status = unsafe { pass(lower, irp, true) };
+            // SAFETY: nobody uses the device any more.
+            unsafe { IoDetachDevice(lower) };
+            // SAFETY: as above.
+            unsafe { IoDeleteDevice(device) };
+            status
+        }
+        IRP_MN_QUERY_STOP_DEVICE
+        | IRP_MN_CANCEL_STOP_DEVICE
+        | IRP_MN_QUERY_REMOVE_DEVICE
+        | IRP_MN_CANCEL_REMOVE_DEVICE => {
+            // SAFETY: dispatched here.
+            unsafe { pass(lower, irp, true) }
+        }
+        // SAFETY: dispatched here.
+        _ => unsafe { pass(lower, irp, false) },
+    }
+}
+
+unsafe fn pass(lower: PDEVICE_OBJECT, irp: PIRP, succeed: bool) -> NTSTATUS {
+    // SAFETY: an IRP of this driver.
+    unsafe {
+        if succeed {
+            (*irp).IoStatus.__bindgen_anon_1.Status = STATUS_SUCCESS;
+        }
+        IoSkipCurrentIrpStackLocation(irp);
+        IofCallDriver(lower, irp)
+    }
+}
+
+unsafe extern "win64" fn isr(_interrupt: PKINTERRUPT, _context: PVOID) -> BOOLEAN {
+    let status = read(register::STATUS);
+    if status == 0 || status == u32::MAX {
+        return 0;
+    }
+    write(register::ACKNOWLEDGE, status);
+    CLAIMED.fetch_add(1, SeqCst);
+    1
+}
+
+unsafe fn start(pdo: PDEVICE_OBJECT, list: PCM_RESOURCE_LIST) {
+    // SAFETY: the list of a start request.
+    let partial = unsafe { &raw const (*list).List[0].PartialResourceList };
+    // SAFETY: as above.
+    let count = unsafe { (*partial).Count } as usize;
+    // SAFETY: as above.
+    let first = unsafe { &raw const (*partial).PartialDescriptors }
+        .cast::<CM_PARTIAL_RESOURCE_DESCRIPTOR>();
+    for index in 0..count {
+        // SAFETY: there are so many descriptors.
+        let descriptor = unsafe { first.wrapping_add(index).read_unaligned() };
+        match u32::from(descriptor.Type) {
+            kind if kind == CmResourceTypeMemory => {
+                // SAFETY: the type names the member.
+                let memory = unsafe { descriptor.u.Memory };
+                // SAFETY: as a driver would.
+                let registers = unsafe {
+                    MmMapIoSpaceEx(
+                        memory.Start,
+                        memory.Length.into(),
+                        PAGE_READWRITE | PAGE_NOCACHE,
+                    )
+                };
+                let mut started = STARTED.lock().unwrap();
+                started.registers = registers as usize;
+                // SAFETY: a plain number.
+                started.physical = unsafe { memory.Start.QuadPart } as u64;
+            }
+            kind if kind == CmResourceTypeInterrupt => {
+                let message = u32::from(descriptor.Flags) & CM_RESOURCE_INTERRUPT_MESSAGE != 0;
+                // SAFETY: the type names the member.
+                let interrupt = unsafe { descriptor.u.Interrupt };
+                let mut object: PKINTERRUPT = std::ptr::null_mut();
+                let mut parameters = IO_CONNECT_INTERRUPT_PARAMETERS {
+                    Version: CONNECT_FULLY_SPECIFIED,
+                    ..Default::default()
+                };
+                parameters.__bindgen_anon_1.FullySpecified =
+                    IO_CONNECT_INTERRUPT_FULLY_SPECIFIED_PARAMETERS {
+                        PhysicalDeviceObject: pdo,
+                        InterruptObject: &raw mut object,
+                        ServiceRoutine: Some(isr),
+                        SynchronizeIrql: interrupt.Level as u8,
+                        ShareVector: (!message).into(),
+                        Vector: interrupt.Vector,
+                        Irql: interrupt.Level as u8,
+                        InterruptMode: if message {
+                            _KINTERRUPT_MODE::Latched
+                        } else {
+                            _KINTERRUPT_MODE::LevelSensitive
+                        },
+                        ProcessorEnableMask: interrupt.Affinity,
+                        ..Default::default()
+                    };
+                // SAFETY: as a driver would.
+                assert_eq!(
+                    unsafe { IoConnectInterruptEx(&raw mut parameters) },
+                    STATUS_SUCCESS
+                );
+                let mut started = STARTED.lock().unwrap();
+                started.message = message;
+                started.interrupt = object as usize;
+            }
+            other => panic!("a resource of type {other}"),
+        }
+    }
+}
+
+fn stop() {
+    let (registers, interrupt) = {
+        let mut started = STARTED.lock().unwrap();
+        (
+            std::mem::take(&mut started.registers),
+            std::mem::take(&mut started.interrupt),
+        )
+    };
+    if registers == 0 {
+        return;
+    }
+    let mut parameters = IO_DISCONNECT_INTERRUPT_PARAMETERS {
+        Version: CONNECT_FULLY_SPECIFIED,
+        ..Default::default()
+    };
+    parameters.ConnectionContext.InterruptObject = interrupt as PKINTERRUPT;
+    // SAFETY: connected in `start`.
+    unsafe { IoDisconnectInterruptEx(&raw mut parameters) };
+    // SAFETY: mapped in `start`.
+    unsafe { MmUnmapIoSpace(registers as PVOID, 1 << 20) };
+}
+
+unsafe extern "win64" fn power(device: PDEVICE_OBJECT, irp: PIRP) -> NTSTATUS {
+    // SAFETY: dispatched here.
+    let location = unsafe { IoGetCurrentIrpStackLocation(irp).read() };
+    // SAFETY: a device of this driver.
+    let lower = unsafe { extension(device) }.lower;
+    // SAFETY: the member of power requests.
+    let power = unsafe { location.Parameters.Power };
+    // SAFETY: both members are plain numbers.
+    let state = unsafe { power.State.SystemState };
+    let minor = u32::from(location.MinorFunction);
+    LOG.lock()
+        .unwrap()
+        .push(0x100 | minor | (state as u32) << 16 | (power.Type as u32) << 12);
+    if minor == IRP_MN_SET_POWER && power.Type == _POWER_STATE_TYPE::SystemPowerState {
+        let target = if state == _SYSTEM_POWER_STATE::PowerSystemWorking {
+            _DEVICE_POWER_STATE::PowerDeviceD0
+        } else {
+            _DEVICE_POWER_STATE::PowerDeviceD3
+        };
+        // SAFETY: the system request goes on when the device request is over.
+        unsafe {
+            let next = IoGetCurrentIrpStackLocation(irp);
+            (*next).Control |= SL_PENDING_RETURNED as u8;
+            let state = POWER_STATE {
+                DeviceState: target,
+            };
+            PoRequestPowerIrp(
+                device,
+                IRP_MN_SET_POWER as u8,
+                state,
+                Some(device_power_set),
+                irp.cast(),
+                std::ptr::null_mut(),
+            );
+        }
+        return STATUS_PENDING;
+    }
+    // SAFETY: dispatched here.
+    unsafe { pass(lower, irp, false) }
+}
+
+unsafe extern "win64" fn device_power_set(
+    device: PDEVICE_OBJECT,
+    _minor: UCHAR,
+    _state: POWER_STATE,
+    context: PVOID,
+    status: PIO_STATUS_BLOCK,
+) {
+    // SAFETY: the status of the request that is over.
+    assert_eq!(unsafe { (*status).__bindgen_anon_1.Status }, STATUS_SUCCESS);
+    // SAFETY: the system request that waited for it, whose location stays marked as pending.
+    unsafe { IoCopyCurrentIrpStackLocationToNext(context.cast()) };
+    // SAFETY: as above.
+    unsafe { IofCallDriver(extension(device).lower, context.cast()) };
+}
