@@ -28,6 +28,11 @@ pub fn enter_with(name: &'static str, highest: u8, argument: usize) -> Inside {
     inside
 }
 
+/// Enters a routine that is called for its text only, whatever locks the layer above holds: no switch point.
+pub(crate) fn enter_quietly(name: &'static str) -> Inside {
+    stack::enter(name)
+}
+
 /// Bug check 0xC4, DRIVER_VERIFIER_DETECTED_VIOLATION.
 pub(crate) fn verifier(parameters: [u64; 4], explanation: impl std::fmt::Display) -> ! {
     bugcheck::stop(

@@ -14,6 +14,7 @@ pub mod dbg;
 pub mod entry;
 pub mod ex;
 pub mod exports;
+pub mod gate;
 pub mod hal;
 pub mod io;
 pub mod ke;

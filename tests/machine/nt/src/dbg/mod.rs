@@ -1,9 +1,10 @@
-//! DbgPrint and its relatives: text from the driver, printed to standard error and kept for tests.
+//! DbgPrint and its relatives: text from the driver, printed to standard error and kept for tests. Printing is no switch
+//! point: a layer may print while it holds locks of its own.
 
 mod format;
 
-use crate::entry::enter;
-use crate::sched::{self, HIGH_LEVEL};
+use crate::entry::enter_quietly;
+use crate::sched;
 use nt_sys::{PCCH, PCSTR, ULONG, va_list};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -73,7 +74,7 @@ macro_rules! variadic {
             $($fixed: $type,)* format: PCSTR, a: u64, b: u64, c: u64, d: u64, e: u64, f: u64, g: u64, h: u64, i: u64,
             j: u64, k: u64, l: u64, m: u64, n: u64, o: u64, p: u64,
         ) -> ULONG {
-            let _inside = enter(stringify!($name), HIGH_LEVEL);
+            let _inside = enter_quietly(stringify!($name));
             $(let _: $type = $fixed;)*
             let arguments = [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p];
             // SAFETY: by the caller's promise.
@@ -102,7 +103,7 @@ pub unsafe extern "win64" fn vDbgPrintEx(
     format: PCCH,
     arguments: va_list,
 ) -> ULONG {
-    let _inside = enter("vDbgPrintEx", HIGH_LEVEL);
+    let _inside = enter_quietly("vDbgPrintEx");
     // SAFETY: by the caller's promise.
     unsafe { print_formatted("", format, arguments.cast::<u64>()) }
 }
@@ -118,7 +119,7 @@ pub unsafe extern "win64" fn vDbgPrintExWithPrefix(
     format: PCCH,
     arguments: va_list,
 ) -> ULONG {
-    let _inside = enter("vDbgPrintExWithPrefix", HIGH_LEVEL);
+    let _inside = enter_quietly("vDbgPrintExWithPrefix");
     // SAFETY: by the caller's promise.
     let prefix = unsafe { format::narrow(prefix.cast(), None) };
     // SAFETY: by the caller's promise.

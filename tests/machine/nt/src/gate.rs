@@ -1,0 +1,132 @@
+//! Gates: what a driver calls through a table of functions, such as the framework's, passes a gate on its way, where the
+//! call is noted in the trace, the kernel stack is checked and a switch point is passed. The function behind the gate
+//! gets its arguments as they are, on the stack too.
+
+use crate::bugcheck::{Stop, stop_machine};
+use crate::ke::stack;
+use crate::sched::{self, Point};
+use std::sync::{Mutex, PoisonError};
+
+/// Gates there are: more than KMDF 1.33 has functions.
+const COUNT: usize = 480;
+
+#[derive(Clone, Copy)]
+struct Target {
+    name: &'static str,
+    address: usize,
+}
+
+static TARGETS: Mutex<[Option<Target>; COUNT]> = Mutex::new([None; COUNT]);
+
+/// Puts gate `index` in front of the function at `address`; the address of the gate. Any function of the Windows
+/// convention with integer, pointer or floating-point arguments in any number.
+pub fn guard(index: usize, name: &'static str, address: usize) -> usize {
+    let mut targets = TARGETS.lock().unwrap_or_else(PoisonError::into_inner);
+    match targets.get_mut(index) {
+        Some(target) => *target = Some(Target { name, address }),
+        None => stop_machine(Stop::Internal, format!("{name}: there is no gate {index}")),
+    }
+    gates()[index] as usize
+}
+
+/// Called in front of every function behind a gate; returns its address.
+extern "win64" fn pass(index: usize) -> usize {
+    let target = TARGETS.lock().unwrap_or_else(PoisonError::into_inner)[index];
+    let Some(Target { name, address }) = target else {
+        stop_machine(Stop::Internal, format!("gate {index} leads nowhere"));
+    };
+    drop(stack::enter(name));
+    crate::trace::record(name, 0);
+    sched::switch_point(Point::Routine);
+    address
+}
+
+/// Keeps the registers that may hold arguments, passes the gate whose index is in EAX, and goes on to the function.
+#[unsafe(naked)]
+unsafe extern "win64" fn go_through() {
+    core::arch::naked_asm!(
+        "push rcx",
+        "push rdx",
+        "push r8",
+        "push r9",
+        "sub rsp, 104",
+        "movaps [rsp + 32], xmm0",
+        "movaps [rsp + 48], xmm1",
+        "movaps [rsp + 64], xmm2",
+        "movaps [rsp + 80], xmm3",
+        "mov ecx, eax",
+        "call {pass}",
+        "movaps xmm0, [rsp + 32]",
+        "movaps xmm1, [rsp + 48]",
+        "movaps xmm2, [rsp + 64]",
+        "movaps xmm3, [rsp + 80]",
+        "add rsp, 104",
+        "pop r9",
+        "pop r8",
+        "pop rdx",
+        "pop rcx",
+        "jmp rax",
+        pass = sym pass,
+    )
+}
+
+/// The gate with this index.
+#[unsafe(naked)]
+unsafe extern "win64" fn gate<const INDEX: usize>() {
+    core::arch::naked_asm!(
+        "mov eax, {index}",
+        "jmp {go_through}",
+        index = const INDEX,
+        go_through = sym go_through,
+    )
+}
+
+/// The addresses of the gates, eight from each of the given indices on.
+macro_rules! eights {
+    ($($start:literal)*) => {
+        [$(
+            gate::<{ $start }> as *const (),
+            gate::<{ $start + 1 }> as *const (),
+            gate::<{ $start + 2 }> as *const (),
+            gate::<{ $start + 3 }> as *const (),
+            gate::<{ $start + 4 }> as *const (),
+            gate::<{ $start + 5 }> as *const (),
+            gate::<{ $start + 6 }> as *const (),
+            gate::<{ $start + 7 }> as *const (),
+        )*]
+    };
+}
+
+fn gates() -> [*const (); COUNT] {
+    eights!(0 8 16 24 32 40 48 56 64 72 80 88 96 104 112 120 128 136 144 152 160 168 176 184
+        192 200 208 216 224 232 240 248 256 264 272 280 288 296 304 312 320 328 336 344 352 360 368 376
+        384 392 400 408 416 424 432 440 448 456 464 472)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Function = unsafe extern "win64" fn(u64, f64, u64, u64, u64, u64) -> u64;
+
+    extern "win64" fn digits(a: u64, b: f64, c: u64, d: u64, e: u64, f: u64) -> u64 {
+        [a, b as u64, c, d, e, f]
+            .iter()
+            .fold(0, |number, digit| 10 * number + digit)
+    }
+
+    #[test]
+    fn arguments_and_result_pass() {
+        let first = guard(7, "digits", digits as *const () as usize);
+        let second = guard(479, "digits", digits as *const () as usize);
+        assert_ne!(first, second);
+        for gate in [first, second] {
+            let pointer: *const () = std::ptr::with_exposed_provenance(gate);
+            // SAFETY: the gate leads to a function of this type.
+            let function = unsafe { std::mem::transmute::<*const (), Function>(pointer) };
+            // SAFETY: it wants nothing but numbers.
+            let result = unsafe { function(1, 2.0, 3, 4, 5, 6) };
+            assert_eq!(result, 123_456);
+        }
+    }
+}
