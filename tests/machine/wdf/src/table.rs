@@ -279,7 +279,7 @@ pub(crate) fn functions() -> &'static [usize] {
         let mut table = thunks[..COUNT].to_vec();
         for (name, address) in offered() {
             let Some(index) = index_of(name) else { unreachable!("{name} is no entry of the table") };
-            table[index] = address;
+            table[index] = machine_nt::gate::guard(index, name, address);
         }
         table
     })
