@@ -88,6 +88,16 @@ impl InfFacts {
         Self::parse(&text)
     }
 
+    /// The project's own INF.
+    ///
+    /// # Panics
+    /// If it cannot be read: a defect of the project.
+    #[must_use]
+    pub fn project() -> Self {
+        Self::parse(include_str!("../../../inf/dmacard.inx"))
+            .unwrap_or_else(|error| panic!("inf/dmacard.inx: {error}"))
+    }
+
     /// Reads the text of an INF.
     ///
     /// # Errors
@@ -106,6 +116,17 @@ impl InfFacts {
             }
         }
         Ok(facts)
+    }
+
+    /// The security descriptor of the devices, in SDDL, if there is one.
+    #[must_use]
+    pub fn security(&self) -> Option<&str> {
+        self.hardware
+            .iter()
+            .find_map(|value| match (&*value.subkey, &*value.name, &value.data) {
+                ("", "Security", RegistryData::Text(text)) => Some(text.as_str()),
+                _ => None,
+            })
     }
 
     /// Whether a device with this PCI hardware identifier is among the models; identifiers compare without case.

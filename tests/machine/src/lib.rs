@@ -1,3 +1,17 @@
 //! The machine: a simulated PC that runs dmacard.sys, and the user-mode calls on top of it.
 
+mod board;
+mod config;
+mod driver;
+mod faults;
 pub mod inf;
+mod machine;
+pub mod testdriver;
+pub mod user;
+
+pub use config::{Config, Device, DriverSource, Interrupts};
+pub use machine::{Machine, MachineError, run};
+pub use machine_nt::counters;
+pub use nt_sys;
+#[doc(hidden)]
+pub use pastey;

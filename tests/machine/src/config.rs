@@ -1,0 +1,93 @@
+//! What a machine is made of.
+
+use std::path::PathBuf;
+
+use crate::inf::{InfFacts, RegistryValue};
+use crate::testdriver::TestDriver;
+
+/// Which device is plugged in, and where it runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Device {
+    /// QEMU's edu, in a QEMU that is started for the purpose.
+    #[default]
+    Edu,
+    /// The twin of edu in this process.
+    EduTwin,
+}
+
+impl Device {
+    /// Its name on the command line and in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Edu => "edu",
+            Self::EduTwin => "edu-twin",
+        }
+    }
+}
+
+/// How the device may interrupt.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Interrupts {
+    /// By messages, if the device can and the INF asks for them.
+    #[default]
+    Message,
+    /// By its line only, as on a system without message-signalled interrupts.
+    Line,
+}
+
+/// The driver of the device.
+#[derive(Debug, Clone)]
+pub enum DriverSource {
+    /// A driver image.
+    Image(PathBuf),
+    /// A driver in the test itself.
+    Test(TestDriver),
+}
+
+/// A machine to be.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The device.
+    pub device: Device,
+    /// The QEMU program: a path, or a name looked up in `PATH`.
+    pub qemu: PathBuf,
+    /// How it may interrupt.
+    pub interrupts: Interrupts,
+    /// Bytes of guest RAM. Only what is touched costs anything.
+    pub memory: u64,
+    /// Simulated processors.
+    pub processors: usize,
+    /// Decides which pages buffers have and who goes on at switch points.
+    pub seed: u64,
+    /// The driver.
+    pub driver: DriverSource,
+    /// What the INF says.
+    pub inf: InfFacts,
+    /// Values of the service's key in addition to the INF's, or instead of them.
+    pub registry: Vec<RegistryValue>,
+    /// The HAL's settings, Driver Verifier's DMA checks among them.
+    pub hal: machine_hal::Config,
+}
+
+impl Config {
+    /// QEMU's edu by messages, 6 GiB, two processors, everything verified, with the project's INF.
+    ///
+    /// # Panics
+    /// If the project's INF cannot be read: a defect of the project.
+    #[must_use]
+    pub fn new(driver: DriverSource) -> Self {
+        Self {
+            device: Device::default(),
+            qemu: "qemu-system-x86_64".into(),
+            interrupts: Interrupts::default(),
+            memory: 6 << 30,
+            processors: 2,
+            seed: 1,
+            driver,
+            inf: InfFacts::project(),
+            registry: Vec::new(),
+            hal: machine_hal::Config::default(),
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! The machine: its layers put together, and the life of its driver and device.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use machine_bus::BoardError;
+use machine_hal::pnp::{DriverPackage, HardwareValue, Manager, Node, Phase, PnpError};
+use machine_nt::bugcheck::{self, code};
+use machine_nt::{registry, sched};
+use machine_pe::LoadError;
+use machine_pe::trap::TrapError;
+use nt_sys::{NTSTATUS, nt_success};
+use thiserror::Error;
+
+use crate::board::Plugged;
+use crate::config::{Config, Device, Interrupts};
+use crate::driver::LoadedDriver;
+use crate::faults;
+use crate::inf::{RegistryData, RegistryValue};
+use crate::user::{Descriptor, Process, SddlError, Token};
+
+/// Where an INF says that a device may use messages.
+const MSI_SUPPORTED: &str = "MSISupported";
+
+/// Why a machine cannot be put together, or its device not be started.
+#[derive(Debug, Error)]
+pub enum MachineError {
+    /// The board does not run.
+    #[error(transparent)]
+    Board(#[from] BoardError),
+    /// Faults cannot be caught.
+    #[error(transparent)]
+    Trap(#[from] TrapError),
+    /// The driver's image is refused.
+    #[error("the driver cannot be loaded: {0}")]
+    Load(#[from] LoadError),
+    /// The INF's security descriptor cannot be read.
+    #[error(transparent)]
+    Security(#[from] SddlError),
+    /// DriverEntry failed.
+    #[error("DriverEntry returned {0:#010x}")]
+    DriverEntry(NTSTATUS),
+    /// No device that the INF names was found.
+    #[error("no device of the INF was found on the bus")]
+    NoDevice,
+    /// The device is not where it was to be brought.
+    #[error(transparent)]
+    Pnp(#[from] PnpError),
+}
+
+/// A machine that runs. There is one to a process.
+pub struct Machine {
+    config: Config,
+    plugged: Plugged,
+    descriptor: Descriptor,
+    pnp: Manager,
+    driver: RefCell<Option<LoadedDriver>>,
+}
+
+/// Puts a machine together and runs `f` as its first user thread. The machine ends when `f` returns; what `f` leaves
+/// behind is checked by [`Machine::shut_down`] only.
+///
+/// # Errors
+/// Why it cannot be put together.
+pub fn run<R: 'static>(
+    config: Config,
+    f: impl FnOnce(&Machine) -> R + 'static,
+) -> Result<R, MachineError> {
+    let plugged = Plugged::new(&config)?;
+    faults::install()?;
+    let schedule = sched::Config {
+        processors: config.processors,
+        ..sched::Config::with_seed(config.seed)
+    };
+    sched::run(schedule, move || {
+        Machine::assemble(config, plugged).map(|machine| f(&machine))
+    })
+}
+
+impl Machine {
+    fn assemble(config: Config, plugged: Plugged) -> Result<Self, MachineError> {
+        let descriptor = match config.inf.security() {
+            Some(text) => Descriptor::parse(text)?,
+            None => Descriptor::default(),
+        };
+        machine_nt::mm::set_memory(Arc::clone(plugged.board.memory()));
+        machine_hal::install(config.hal, Arc::clone(&plugged.board)).map_err(BoardError::from)?;
+        Ok(Self {
+            config,
+            plugged,
+            descriptor,
+            pnp: Manager::new(),
+            driver: RefCell::new(None),
+        })
+    }
+
+    /// A new process.
+    #[must_use]
+    pub fn process(&self, token: Token) -> Process {
+        Process::new(
+            token,
+            self.descriptor.clone(),
+            Arc::clone(self.plugged.board.memory()),
+        )
+    }
+
+    /// The device that is plugged in.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.config.device
+    }
+
+    /// Version of the QEMU that runs the device, if one does.
+    #[must_use]
+    pub fn qemu_version(&self) -> Option<&str> {
+        self.plugged.qemu_version.as_deref()
+    }
+
+    /// Starts the device: installs and loads the driver if that has not been done, then has the PnP manager find the
+    /// device and start it.
+    ///
+    /// # Errors
+    /// Why the driver or the device did not start.
+    pub fn start(&self) -> Result<(), MachineError> {
+        if self.driver.borrow().is_none() {
+            self.load()?;
+        } else if let Some(node) = self.node() {
+            return Ok(self.pnp.enable(&node)?);
+        }
+        let started = self.pnp.start_devices();
+        started
+            .into_iter()
+            .find(|(node, _)| self.is_ours(node))
+            .map_or(Err(MachineError::NoDevice), |(_, result)| Ok(result?))
+    }
+
+    /// Loads the driver and enters it.
+    fn load(&self) -> Result<(), MachineError> {
+        let inf = &self.config.inf;
+        let service = registry::service_path(&inf.service);
+        for value in inf.parameters.iter().chain(&self.config.registry) {
+            let key = format!(r"{service}\{}", value.subkey);
+            registry::set_value(&key, &value.name, data(value));
+        }
+        let mut driver = LoadedDriver::load(&self.config.driver, &inf.service)?;
+        let status = driver.enter();
+        if !nt_success(status) {
+            return Err(MachineError::DriverEntry(status));
+        }
+        self.pnp.add_driver(DriverPackage {
+            service: inf.service.clone(),
+            hardware_ids: inf.hardware_ids.clone(),
+            hardware: self.hardware_values(),
+            driver: driver.object(),
+        });
+        self.driver.replace(Some(driver));
+        Ok(())
+    }
+
+    /// The values that the INF puts into the device's hardware key. A system without messages is one on which nobody
+    /// asks for them.
+    fn hardware_values(&self) -> Vec<HardwareValue> {
+        let wanted = |value: &&RegistryValue| {
+            self.config.interrupts == Interrupts::Message || value.name != MSI_SUPPORTED
+        };
+        let values = self.config.inf.hardware.iter().filter(wanted);
+        values
+            .map(|value| HardwareValue {
+                subkey: value.subkey.clone(),
+                name: value.name.clone(),
+                data: data(value),
+            })
+            .collect()
+    }
+
+    /// The device of the INF, if the PnP manager has found one.
+    fn node(&self) -> Option<Arc<Node>> {
+        self.pnp
+            .devices()
+            .into_iter()
+            .find(|node| self.is_ours(node))
+    }
+
+    fn is_ours(&self, node: &Node) -> bool {
+        let inf = &self.config.inf;
+        node.hardware_ids.iter().any(|id| inf.matches(id))
+    }
+
+    fn found(&self) -> Result<Arc<Node>, MachineError> {
+        self.node().ok_or(MachineError::NoDevice)
+    }
+
+    /// Where the device is in its life; `None` before it was found.
+    #[must_use]
+    pub fn phase(&self) -> Option<Phase> {
+        self.node().map(|node| node.phase())
+    }
+
+    /// Stops the device and starts it with other resources.
+    ///
+    /// # Errors
+    /// Who refuses; the device then goes on as it was. Or why it does not start again.
+    pub fn rebalance(&self) -> Result<(), MachineError> {
+        Ok(self.pnp.rebalance(&self.found()?)?)
+    }
+
+    /// Disables the device: asks its drivers, then removes them. Handles must have been closed.
+    ///
+    /// # Errors
+    /// Who refuses; the device then goes on as it was.
+    pub fn remove(&self) -> Result<(), MachineError> {
+        Ok(self.pnp.remove(&self.found()?)?)
+    }
+
+    /// Pulls the device out: from now on a device in this process does not answer. One in QEMU still does, so there the
+    /// drivers are told only.
+    ///
+    /// # Errors
+    /// There is no device, or it is gone already.
+    pub fn surprise_remove(&self) -> Result<(), MachineError> {
+        let node = self.found()?;
+        self.plugged.unplug();
+        Ok(self.pnp.surprise_remove(&node)?)
+    }
+
+    /// Removes the drivers of a device that was pulled out, once all handles have been closed.
+    pub fn finish_removals(&self) {
+        self.pnp.finish_removals();
+    }
+
+    /// Puts the system to sleep (S3).
+    ///
+    /// # Errors
+    /// Who refuses; everything is then awake.
+    pub fn suspend(&self) -> Result<(), MachineError> {
+        Ok(self.pnp.suspend()?)
+    }
+
+    /// Wakes the system up.
+    ///
+    /// # Errors
+    /// A device did not wake up.
+    pub fn resume(&self) -> Result<(), MachineError> {
+        Ok(self.pnp.resume()?)
+    }
+
+    /// Takes the machine down in order: removes the device, unloads the driver, and checks that nothing is left of it: a
+    /// leak stops the machine with the bug check that Driver Verifier has for it.
+    ///
+    /// # Panics
+    /// If the device cannot be removed, because of an open handle for instance.
+    pub fn shut_down(&self) {
+        self.pnp.settle();
+        if self.phase() == Some(Phase::Started)
+            && let Err(error) = self.remove()
+        {
+            panic!("the device cannot be removed: {error}");
+        }
+        if let Some(driver) = self.driver.take() {
+            let unloaded = driver.unload();
+            assert!(
+                unloaded,
+                "the driver has devices left, or no unload routine"
+            );
+        }
+        machine_nt::ex::pool::check_all();
+        if let Err(error) = self.plugged.board.memory().check_freed() {
+            bugcheck::stop(code::DRIVER_VERIFIER_DMA_VIOLATION, [0x0f, 3, 0, 0], error);
+        }
+    }
+}
+
+/// A registry value as the registry holds it.
+fn data(value: &RegistryValue) -> registry::Value {
+    match &value.data {
+        RegistryData::Dword(number) => registry::Value::dword(*number),
+        RegistryData::Text(text) => registry::Value::string(text),
+    }
+}

@@ -1,0 +1,16 @@
+//! User mode: the calls a Windows program makes, on top of IRPs.
+
+mod calls;
+mod file;
+mod memory;
+mod object;
+mod process;
+mod request;
+mod security;
+mod status;
+
+pub use file::{Completion, File, Overlapped, wait_any};
+pub use memory::UserBuffer;
+pub use process::Process;
+pub use security::{Access, Descriptor, SddlError, Token};
+pub use status::Win32Error;
