@@ -1,0 +1,243 @@
+//! Mistakes that drivers make, each by a driver that makes it, and how the machine stops. The numbers are those of
+//! docs/testing.md.
+
+#![allow(
+    unsafe_op_in_unsafe_fn,
+    clippy::undocumented_unsafe_blocks,
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "faulty drivers"
+)]
+
+mod support;
+
+use std::process::ExitCode;
+use std::ptr;
+
+use harness::{Suite, bug_check};
+use machine::ddi;
+use machine::nt_sys::*;
+use support::edu::{self, Steps, TRANSFER};
+
+/// WDF_VIOLATION and its first parameters.
+const WDF_VIOLATION: u32 = 0x10D;
+const REQUEST_BUSY: u64 = 3;
+const DMA_STATE: u64 = 8;
+/// DRIVER_VERIFIER_DMA_VIOLATION and its first parameters.
+const DMA_VIOLATION: u32 = 0xE6;
+const ZERO_LENGTH: u64 = 0x21;
+const IOMMU_FAULT: u64 = 0x26;
+/// States of a transaction, third parameter of [`DMA_STATE`].
+const CREATED: u64 = 1;
+const INITIALIZED: u64 = 3;
+const TRANSFER_STATE: u64 = 4;
+
+fn main() -> ExitCode {
+    Suite::new()
+        .passes("the_sound_driver_works", the_sound_driver_works)
+        .stops(
+            "m1_request_completed_before_the_transaction",
+            bug_check(WDF_VIOLATION).p1(REQUEST_BUSY),
+            m1_request_completed_before_the_transaction,
+        )
+        .stops(
+            "m2_more_to_do_taken_for_an_error",
+            bug_check(WDF_VIOLATION).p1(DMA_STATE).p3(TRANSFER_STATE),
+            m2_more_to_do_taken_for_an_error,
+        )
+        .stops(
+            "m7_maximum_length_before_initialize",
+            bug_check(0x1E),
+            m7_maximum_length_before_initialize,
+        )
+        .stops(
+            "m7_maximum_length_of_zero",
+            bug_check(DMA_VIOLATION).p1(ZERO_LENGTH),
+            m7_maximum_length_of_zero,
+        )
+        .stops(
+            "m8_execute_without_initialize",
+            bug_check(WDF_VIOLATION).p1(DMA_STATE).p3(CREATED),
+            m8_execute_without_initialize,
+        )
+        .stops(
+            "m8_initialize_twice",
+            bug_check(WDF_VIOLATION).p1(DMA_STATE).p3(INITIALIZED),
+            m8_initialize_twice,
+        )
+        .stops(
+            "m14_address_cut_short",
+            bug_check(DMA_VIOLATION).p1(IOMMU_FAULT),
+            m14_address_cut_short,
+        )
+        .stops(
+            "m14_profile_wider_than_the_device",
+            bug_check(DMA_VIOLATION).p1(IOMMU_FAULT),
+            m14_profile_wider_than_the_device,
+        )
+        .stops(
+            "m15_physical_address_given_to_the_device",
+            bug_check(DMA_VIOLATION).p1(IOMMU_FAULT),
+            m15_physical_address_given_to_the_device,
+        )
+        .passes(
+            "m25_zero_length_reaches_the_framework",
+            m25_zero_length_reaches_the_framework,
+        )
+        .main()
+}
+
+fn the_sound_driver_works() {
+    edu::run(Steps::default(), |device| {
+        assert_eq!(device.write(3, 3000).result, Ok(3000));
+        let read = device.read(3, 3000);
+        assert_eq!(read.result, Ok(3000));
+        assert!(
+            read.buffer
+                .iter()
+                .zip((0_u8..=255).cycle())
+                .all(|(a, b)| *a == b)
+        );
+    });
+}
+
+/// M1: the device has finished its transfer, so the request is completed, although the transaction still holds it.
+fn m1_request_completed_before_the_transaction() {
+    let finished = |transaction| unsafe {
+        let request = ddi!(WdfDmaTransactionGetRequest(transaction));
+        ddi!(WdfRequestComplete(request, STATUS_SUCCESS));
+    };
+    let steps = Steps {
+        finished,
+        ..Steps::default()
+    };
+    edu::run(steps, |device| drop(device.write(0, 100)));
+}
+
+/// M2: FALSE means that the next transfer has been programmed; this driver gives up and releases the transaction.
+fn m2_more_to_do_taken_for_an_error() {
+    let finished = |transaction| unsafe {
+        let mut status = STATUS_SUCCESS;
+        if ddi!(WdfDmaTransactionDmaCompleted(transaction, &mut status)) == 0 {
+            edu::complete(transaction, status);
+        }
+    };
+    let steps = Steps {
+        finished,
+        ..Steps::default()
+    };
+    edu::run(steps, |device| drop(device.write(0, 2 * TRANSFER)));
+}
+
+/// M7: before Initialize the framework has no adapter to compare with, and follows a null pointer.
+fn m7_maximum_length_before_initialize() {
+    let added = |transaction| unsafe { ddi!(WdfDmaTransactionSetMaximumLength(transaction, 512)) };
+    let steps = Steps {
+        added,
+        ..Steps::default()
+    };
+    edu::run(steps, |_| {});
+}
+
+/// M7: a limit of 0 is accepted and makes transfers of no bytes.
+fn m7_maximum_length_of_zero() {
+    let begin = |request, direction| unsafe {
+        ddi!(WdfDmaTransactionInitializeUsingRequest(
+            edu::transaction(),
+            request,
+            Some(edu::program),
+            direction,
+        ));
+        ddi!(WdfDmaTransactionSetMaximumLength(edu::transaction(), 0));
+        ddi!(WdfDmaTransactionExecute(
+            edu::transaction(),
+            ptr::null_mut()
+        ))
+    };
+    let steps = Steps {
+        begin,
+        ..Steps::default()
+    };
+    edu::run(steps, |device| drop(device.write(0, 100)));
+}
+
+/// M8: nothing was initialised.
+fn m8_execute_without_initialize() {
+    let begin = |_, _| unsafe {
+        ddi!(WdfDmaTransactionExecute(
+            edu::transaction(),
+            ptr::null_mut()
+        ))
+    };
+    let steps = Steps {
+        begin,
+        ..Steps::default()
+    };
+    edu::run(steps, |device| drop(device.write(0, 100)));
+}
+
+/// M8: a transaction is initialised again without being released.
+fn m8_initialize_twice() {
+    let begin = |request, direction| unsafe {
+        for _ in 0..2 {
+            ddi!(WdfDmaTransactionInitializeUsingRequest(
+                edu::transaction(),
+                request,
+                Some(edu::program),
+                direction,
+            ));
+        }
+        STATUS_SUCCESS
+    };
+    let steps = Steps {
+        begin,
+        ..Steps::default()
+    };
+    edu::run(steps, |device| drop(device.write(0, 100)));
+}
+
+/// M14: the upper part of a logical address is lost on the way to the register.
+fn m14_address_cut_short() {
+    let steps = Steps {
+        address: |_, element| edu::logical(element) & 0xff_ffff,
+        ..Steps::default()
+    };
+    edu::run(steps, |device| drop(device.write(0, 100)));
+}
+
+/// M14: a 64-bit profile for a device that drives 28 bits, so the device drops what it cannot drive.
+fn m14_profile_wider_than_the_device() {
+    let enable = |config: &mut WDF_DMA_ENABLER_CONFIG| {
+        config.Profile = _WDF_DMA_PROFILE::WdfDmaProfilePacket64;
+        config.MaximumLength = TRANSFER;
+        config.WdmDmaVersionOverride = 3;
+    };
+    let steps = Steps {
+        enable,
+        ..Steps::default()
+    };
+    edu::run(steps, |device| drop(device.write(0, 100)));
+}
+
+/// M15: where the buffer lies in memory is not where the device finds it.
+fn m15_physical_address_given_to_the_device() {
+    let address = |transaction, _: &SCATTER_GATHER_ELEMENT| unsafe {
+        let request = ddi!(WdfDmaTransactionGetRequest(transaction));
+        let mut mdl: PMDL = ptr::null_mut();
+        ddi!(WdfRequestRetrieveInputWdmMdl(request, &mut mdl));
+        let pages = mdl.add(1).cast::<u64>();
+        pages.read() * PAGE_SIZE as u64 + u64::from((*mdl).ByteOffset)
+    };
+    let steps = Steps {
+        address,
+        ..Steps::default()
+    };
+    edu::run(steps, |device| drop(device.write(0, 100)));
+}
+
+/// M25: a request of no bytes has no MDL, and the framework's own answer reaches the caller.
+fn m25_zero_length_reaches_the_framework() {
+    edu::run(Steps::default(), |device| {
+        assert_eq!(device.read(0, 0).status, STATUS_BUFFER_TOO_SMALL);
+        assert_eq!(device.write(0, 0).status, STATUS_BUFFER_TOO_SMALL);
+    });
+}

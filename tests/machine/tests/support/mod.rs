@@ -1,0 +1,3 @@
+//! What the machine's tests share.
+
+pub mod edu;
