@@ -30,8 +30,19 @@ const EXIT_CODES: &str = "Exit codes: 0 done and verified, 1 data differs or a c
 86 bug check, 87 stop of the machine.";
 
 /// What to do.
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub enum Command {
+    /// What needs nothing but a device.
+    #[command(flatten)]
+    Device(DeviceCommand),
+    /// Send a file through the device and show what that took, at every layer.
+    #[cfg(not(windows))]
+    Demo(crate::demo::DemoOptions),
+}
+
+/// What to do with a device.
+#[derive(Debug, Clone, Subcommand)]
+pub enum DeviceCommand {
     /// Say what the device is.
     Info,
     /// Say what the driver has counted since the device was started.
@@ -40,40 +51,37 @@ pub enum Command {
     Copy(CopyOptions),
     /// Check everything the driver promises.
     Verify(VerifyOptions),
-    /// Send a file through the device and show what that took, at every layer.
-    #[cfg(not(windows))]
-    Demo(crate::demo::DemoOptions),
 }
 
 /// Options of `copy`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct CopyOptions {
     /// The file to send.
     pub file: PathBuf,
 }
 
 /// Options of `verify`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct VerifyOptions {
     /// Varies the data; the same seed makes the same requests.
     #[arg(long = "data-seed", value_name = "SEED", default_value_t = 1)]
     pub seed: u64,
 }
 
-/// Carries out a command that needs nothing but a device.
+/// Carries out a command.
 ///
 /// # Errors
 /// Those of the command; see [`crate::exit`].
-pub fn run<D: Device>(device: &D, command: &Command) -> Result<(), Error> {
+pub fn run<D: Device>(device: &D, command: &DeviceCommand) -> Result<(), Error> {
     let info = query_info(device)?;
     let out = &mut io::stdout().lock();
     match command {
-        Command::Info => print_info(&info, out).map_err(Error::Output),
-        Command::Stats => print_statistics(&query_statistics(device)?, out).map_err(Error::Output),
-        Command::Copy(options) => copy_file(device, &info, options, out),
-        Command::Verify(options) => verify_all(device, &info, options, out),
-        #[cfg(not(windows))]
-        Command::Demo(options) => crate::demo::on_device(device, &info, options),
+        DeviceCommand::Info => print_info(&info, out).map_err(Error::Output),
+        DeviceCommand::Stats => {
+            print_statistics(&query_statistics(device)?, out).map_err(Error::Output)
+        }
+        DeviceCommand::Copy(options) => copy_file(device, &info, options, out),
+        DeviceCommand::Verify(options) => verify_all(device, &info, options, out),
     }
 }
 

@@ -6,7 +6,6 @@ use std::ops::Range;
 use abi::info::{DeviceInfo, DeviceKind, InterruptKind};
 use abi::ioctl;
 use abi::statistics::Statistics;
-use zerocopy::IntoBytes;
 
 use crate::device::{Device, Direction, Done};
 use crate::error::{Error, Win32Error};

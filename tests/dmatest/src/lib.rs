@@ -4,15 +4,18 @@
 //! set of calls on a machine that has been started for the purpose. What the subcommands do is written once,
 //! against the trait, and tested against a device in memory as well.
 
-#[cfg(windows)]
 pub mod cli;
 pub mod copy;
+#[cfg(not(windows))]
+pub mod demo;
 pub mod device;
 pub mod error;
 pub mod exit;
 #[cfg(test)]
 mod fake;
 pub mod info;
+#[cfg(not(windows))]
+pub mod machine_device;
 pub mod pattern;
 pub mod progress;
 pub mod verify;

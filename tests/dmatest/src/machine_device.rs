@@ -1,0 +1,213 @@
+//! The device on Linux: a machine is started for the purpose, and the same calls go to its I/O manager.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use abi::guid::DEVICE_INTERFACE;
+use clap::{Args, ValueEnum};
+use machine::nt_sys::GUID;
+use machine::user::{Access, Completion, File, Overlapped, Process, Token, UserBuffer};
+use machine::{Config, DriverSource, Machine};
+
+use crate::cli::{self, Cli, Command};
+use crate::demo;
+use crate::device::{Device, Direction, Done};
+use crate::error::{Error, Win32Error};
+
+/// Which machine to start.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Machine")]
+pub struct MachineOptions {
+    /// The device to plug in.
+    #[arg(long, global = true, value_enum, default_value_t = DeviceOption::Edu)]
+    pub device: DeviceOption,
+    /// How it may interrupt.
+    #[arg(long, global = true, value_enum, default_value_t = InterruptOption::Msi)]
+    pub interrupt: InterruptOption,
+    /// The driver's image; `cargo xtask driver` builds it.
+    #[arg(long, global = true, env = "DMACARD_SYS", value_name = "PATH")]
+    pub driver: Option<PathBuf>,
+    /// The QEMU to run the device in.
+    #[arg(
+        long,
+        global = true,
+        value_name = "PROGRAM",
+        default_value = "qemu-system-x86_64"
+    )]
+    pub qemu: PathBuf,
+    /// Decides which pages buffers have, and who goes on when several could.
+    #[arg(long, global = true, default_value_t = 1)]
+    pub seed: u64,
+    /// Simulated processors.
+    #[arg(long, global = true, value_name = "NUMBER", default_value_t = 2)]
+    pub processors: usize,
+    /// Run as a user who is not an administrator.
+    #[arg(long, global = true)]
+    pub unprivileged: bool,
+}
+
+/// The devices there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DeviceOption {
+    /// QEMU's edu.
+    Edu,
+    /// Edu's twin in this process.
+    EduTwin,
+}
+
+/// The ways to interrupt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum InterruptOption {
+    /// By messages.
+    Msi,
+    /// By its line.
+    Line,
+}
+
+impl MachineOptions {
+    /// The machine these options ask for.
+    ///
+    /// # Errors
+    /// [`Error::Machine`] if no driver is named.
+    pub fn config(&self) -> Result<Config, Error> {
+        let driver = self.driver.clone().ok_or_else(|| {
+            Error::Machine(
+                "no driver: give --driver or set DMACARD_SYS to what `cargo xtask driver` printed"
+                    .to_owned(),
+            )
+        })?;
+        let mut config = Config::new(DriverSource::Image(driver));
+        config.device = match self.device {
+            DeviceOption::Edu => machine::Device::Edu,
+            DeviceOption::EduTwin => machine::Device::EduTwin,
+        };
+        config.interrupts = match self.interrupt {
+            InterruptOption::Msi => machine::Interrupts::Message,
+            InterruptOption::Line => machine::Interrupts::Line,
+        };
+        config.qemu.clone_from(&self.qemu);
+        config.seed = self.seed;
+        config.processors = self.processors;
+        Ok(config)
+    }
+}
+
+/// Starts the machine, carries out the command, and takes the machine down again.
+///
+/// # Errors
+/// Those of the command; [`Error::Machine`] if the machine cannot be put together.
+pub fn run(cli: &Cli) -> Result<(), Error> {
+    let config = cli.machine.config()?;
+    let command = cli.command.clone();
+    let token = if cli.machine.unprivileged {
+        Token::User
+    } else {
+        Token::Administrator
+    };
+    machine::run(config, move |machine| {
+        machine.start().map_err(machine_error)?;
+        let device = MachineDevice::open(machine, token)?;
+        let result = match &command {
+            Command::Device(command) => cli::run(&device, command),
+            Command::Demo(options) => demo::run(machine, &device, options),
+        };
+        drop(device);
+        machine.shut_down();
+        result
+    })
+    .map_err(machine_error)?
+}
+
+fn machine_error(error: machine::MachineError) -> Error {
+    Error::Machine(error.to_string())
+}
+
+/// A device of the driver in a machine, opened by a process of its own.
+pub struct MachineDevice {
+    file: File,
+    process: Rc<Process>,
+}
+
+impl MachineDevice {
+    /// Opens the first device that is present and started.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`]; [`Error::Open`].
+    pub fn open(machine: &Machine, token: Token) -> Result<Self, Error> {
+        let process = Rc::new(machine.process(token));
+        let class = GUID::from_u128(DEVICE_INTERFACE.to_u128());
+        let path = process
+            .interfaces(&class)
+            .into_iter()
+            .next()
+            .ok_or(Error::NoDevice)?;
+        let file = process
+            .open(&path, Access::READ_WRITE)
+            .map_err(|error| Error::Open {
+                path,
+                error: Win32Error(error.0),
+            })?;
+        Ok(Self { file, process })
+    }
+
+    /// The handle, for what the trait does not offer.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The process that opened the device.
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl Device for MachineDevice {
+    type Buffer = UserBuffer;
+    type Pending = Overlapped;
+
+    fn buffer(&self, length: usize) -> Result<UserBuffer, Error> {
+        self.process
+            .buffer(length)
+            .map_err(|_| Error::OutOfMemory(length))
+    }
+
+    fn start(
+        &self,
+        direction: Direction,
+        offset: u64,
+        buffer: UserBuffer,
+        range: Range<usize>,
+    ) -> Overlapped {
+        match direction {
+            Direction::Read => self.file.read(offset, buffer, range),
+            Direction::Write => self.file.write(offset, buffer, range),
+        }
+    }
+
+    fn wait(&self, pending: Overlapped) -> Done<UserBuffer> {
+        let Completion { result, buffer, .. } = pending.wait();
+        Done {
+            result: result.map_err(|error| Win32Error(error.0)),
+            buffer,
+        }
+    }
+
+    fn control(&self, code: u32, input: &[u8], output: &mut [u8]) -> Result<usize, Win32Error> {
+        let (input_end, end) = (input.len(), input.len() + output.len());
+        let mut buffer = self
+            .process
+            .buffer(end)
+            .map_err(|_| Win32Error::NOT_ENOUGH_MEMORY)?;
+        buffer[..input_end].copy_from_slice(input);
+        let request = self
+            .file
+            .control(code, buffer, 0..input_end, input_end..end);
+        let Completion { result, buffer, .. } = request.wait();
+        let length = result.map_err(|error| Win32Error(error.0))?;
+        output[..length].copy_from_slice(&buffer[input_end..input_end + length]);
+        Ok(length)
+    }
+}
