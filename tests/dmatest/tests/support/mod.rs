@@ -1,0 +1,100 @@
+//! Machines for the system tests.
+
+use std::path::PathBuf;
+
+use abi::guid::DEVICE_INTERFACE;
+use dmatest::machine_device::MachineDevice;
+use dmatest::pattern::{Pattern, difference};
+use dmatest::{Device, Direction, query_info, verify};
+use machine::nt_sys::GUID;
+use machine::user::Token;
+use machine::{Config, Device as Board, DriverSource, Interrupts, Machine};
+
+/// Bytes of edu's memory that every QEMU can move.
+pub const WINDOW: u64 = abi::edu::USABLE as u64;
+
+/// The interface class of the driver.
+pub fn interface() -> GUID {
+    GUID::from_u128(DEVICE_INTERFACE.to_u128())
+}
+
+/// A machine to test in.
+#[derive(Clone, Copy)]
+pub struct System {
+    pub name: &'static str,
+    pub board: Board,
+    pub interrupts: Interrupts,
+    seed: u64,
+}
+
+impl System {
+    pub const fn new(name: &'static str, board: Board, interrupts: Interrupts) -> Self {
+        Self {
+            name,
+            board,
+            interrupts,
+            seed: 1,
+        }
+    }
+
+    pub fn seeded(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// Runs `test` in a machine whose device has not been started; then the driver is unloaded, with all checks.
+    pub fn run_machine(self, test: impl FnOnce(&Machine) + 'static) {
+        let image = std::env::var_os("DMACARD_SYS")
+            .map(PathBuf::from)
+            .expect("DMACARD_SYS names the driver's image: run `cargo xtask test`");
+        let mut config = Config::new(DriverSource::Image(image));
+        config.device = self.board;
+        config.interrupts = self.interrupts;
+        config.seed = self.seed;
+        machine::run(config, move |machine| {
+            test(machine);
+            machine.shut_down();
+        })
+        .expect("a machine");
+    }
+
+    /// Runs `test` with the started device, opened by an administrator.
+    pub fn run(self, test: impl FnOnce(&Machine, &MachineDevice) + 'static) {
+        self.run_machine(move |machine| {
+            machine.start().expect("started");
+            let device = open(machine);
+            test(machine, &device);
+        });
+    }
+}
+
+/// Opens the device as an administrator.
+pub fn open(machine: &Machine) -> MachineDevice {
+    MachineDevice::open(machine, Token::Administrator).expect("opened")
+}
+
+/// Every check of `dmatest verify`.
+pub fn verify_all(device: &MachineDevice, seed: u64) {
+    let info = query_info(device).expect("GET_INFO");
+    let verdict = verify::verify(device, &info, seed, |outcome| println!("{outcome:?}"));
+    verdict.expect("every check");
+}
+
+/// Writes `length` bytes at `offset` from a buffer that starts `shift` bytes into a page, and reads them back.
+pub fn round_trip(device: &MachineDevice, offset: u64, length: usize, shift: usize) {
+    let range = shift..shift + length;
+    let mut out = device.buffer(range.end).expect("memory");
+    Pattern::Random(offset ^ length as u64).fill(0, &mut out);
+    let written = device.start(Direction::Write, offset, out, range.clone());
+    let out = device
+        .wait(written)
+        .whole(Direction::Write, offset, length)
+        .expect("written");
+    let mut back = device.buffer(range.end).expect("memory");
+    back.fill(0);
+    let read = device.start(Direction::Read, offset, back, range.clone());
+    let back = device
+        .wait(read)
+        .whole(Direction::Read, offset, length)
+        .expect("read");
+    assert_eq!(difference(&out[range.clone()], &back[range]), None);
+}

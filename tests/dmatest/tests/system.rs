@@ -1,0 +1,220 @@
+//! The real driver in the machine: dmacard.sys against QEMU's edu and against edu's twin.
+//!
+//! `DMACARD_SYS` names the image; `cargo xtask test` builds it and sets the variable.
+
+mod support;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use abi::info::{DeviceKind, InterruptKind};
+use dmatest::demo::DemoOptions;
+use dmatest::{demo, query_info, query_statistics};
+use harness::Suite;
+use machine::user::{Access, Token};
+use machine::{Device as Board, Interrupts};
+
+use support::{System, WINDOW, open, round_trip, verify_all};
+
+/// Every board and every way it can interrupt.
+const SYSTEMS: [System; 4] = [
+    System::new("edu_msi", Board::Edu, Interrupts::Message),
+    System::new("edu_line", Board::Edu, Interrupts::Line),
+    System::new("twin_msi", Board::EduTwin, Interrupts::Message),
+    System::new("twin_line", Board::EduTwin, Interrupts::Line),
+];
+
+fn main() -> ExitCode {
+    let tests: [(&str, fn(System)); 12] = [
+        ("info", info),
+        ("verify", verify_everything),
+        ("demo", demo_adds_up),
+        ("every_seed_verifies", every_seed_verifies),
+        ("requests_are_split", requests_are_split),
+        (
+            "buffers_beyond_reach_are_bounced",
+            buffers_beyond_reach_are_bounced,
+        ),
+        ("ordinary_users_are_kept_out", ordinary_users_are_kept_out),
+        (
+            "closing_with_requests_pending",
+            closing_with_requests_pending,
+        ),
+        ("restart", restart),
+        ("rebalance", rebalance),
+        ("suspend_and_resume", suspend_and_resume),
+        ("remove_and_unload", remove_and_unload),
+    ];
+    SYSTEMS
+        .into_iter()
+        .flat_map(|system| tests.map(|(name, test)| (system, name, test)))
+        .fold(
+            Suite::new().limit(Duration::from_secs(120)),
+            |suite, (system, name, test)| {
+                suite.passes(format!("{}::{name}", system.name), move || test(system))
+            },
+        )
+        .main()
+}
+
+fn info(system: System) {
+    system.run(move |_, device| {
+        let info = query_info(device).expect("GET_INFO");
+        assert_eq!(info.device_kind, DeviceKind::Edu as u32);
+        assert_eq!(info.memory_size, WINDOW);
+        assert_eq!(info.hardware_identity, abi::edu::IDENTITY);
+        assert_eq!((info.dma_version, info.address_bits), (3, 28));
+        let interrupt = match system.interrupts {
+            Interrupts::Message => InterruptKind::Message,
+            Interrupts::Line => InterruptKind::Line,
+        };
+        assert_eq!(info.interrupt_kind, interrupt as u32);
+    });
+}
+
+fn verify_everything(system: System) {
+    system.run(|_, device| verify_all(device, 1));
+}
+
+/// What the demo prints is what the driver has counted.
+fn demo_adds_up(system: System) {
+    system.run(|machine, device| {
+        let before = query_statistics(device).expect("GET_STATISTICS");
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(&file, vec![0x5a; 50_000]).expect("written");
+        let options = DemoOptions {
+            file: file.path().to_owned(),
+            json: false,
+        };
+        let report = demo::measure(machine, device, &options).expect("copied");
+        let after = query_statistics(device).expect("GET_STATISTICS");
+        assert!(report.verified);
+        assert_eq!(report.bytes, 50_000);
+        assert_eq!(report.requests, 2 * 50_000_u64.div_ceil(WINDOW));
+        assert_eq!(report.requests, after.completed - before.completed);
+        assert_eq!(report.transfers, after.transfers - before.transfers);
+        assert_eq!(after.bytes_read - before.bytes_read, 50_000);
+        assert_eq!(after.bytes_written - before.bytes_written, 50_000);
+        assert!(report.mmio_writes >= 4 * report.transfers, "{report:?}");
+        assert_eq!(after.hardware_errors, 0);
+    });
+}
+
+/// Other seeds: other pages for the buffers, another order of processors and threads.
+fn every_seed_verifies(system: System) {
+    // One machine to a process: the machine's seed is another than everywhere else, the data's varies.
+    system.seeded(7).run(|_, device| {
+        for seed in 2..4 {
+            verify_all(device, seed);
+        }
+    });
+}
+
+/// One request becomes as many transfers as the device's limit makes necessary.
+fn requests_are_split(system: System) {
+    system.run(|_, device| {
+        let info = query_info(device).expect("GET_INFO");
+        let before = query_statistics(device).expect("GET_STATISTICS").transfers;
+        round_trip(device, 0, WINDOW as usize, 0);
+        let transfers = query_statistics(device).expect("GET_STATISTICS").transfers - before;
+        let needed = WINDOW.div_ceil(info.maximum_transfer.into());
+        assert!(needed > 1, "the limit is smaller than the window");
+        assert!(transfers >= 2 * needed, "{transfers} transfers");
+    });
+}
+
+/// User buffers lie where 28 bits do not reach: everything goes through bounce pages.
+fn buffers_beyond_reach_are_bounced(system: System) {
+    system.run(|_, device| {
+        let before = machine::counters().bounced_bytes.get();
+        round_trip(device, 5, 2000, 17);
+        let bounced = machine::counters().bounced_bytes.get() - before;
+        assert_eq!(bounced, 4000, "2000 bytes each way");
+    });
+}
+
+fn ordinary_users_are_kept_out(system: System) {
+    system.run(|machine, _| {
+        let process = machine.process(Token::User);
+        let [path] = &process.interfaces(&support::interface())[..] else {
+            panic!("one interface");
+        };
+        for access in [Access::READ_WRITE, Access::READ, Access::NONE] {
+            let refused = process.open(path, access).err();
+            assert_eq!(refused, Some(machine::user::Win32Error::ACCESS_DENIED));
+        }
+    });
+}
+
+/// CloseHandle with requests under way: each ends, cancelled or done, and the next process finds the device in order.
+fn closing_with_requests_pending(system: System) {
+    system.run(|machine, device| {
+        let process = machine.process(Token::Administrator);
+        let path = process.interfaces(&support::interface()).remove(0);
+        let file = process.open(&path, Access::READ_WRITE).expect("opened");
+        let requests: Vec<_> = (0..6)
+            .map(|_| {
+                let buffer = process.buffer(4096).expect("memory");
+                file.read(0, buffer, 0..1000)
+            })
+            .collect();
+        drop(file);
+        for request in requests {
+            match request.wait().result {
+                Ok(length) => assert_eq!(length, 1000),
+                Err(error) => assert_eq!(error, machine::user::Win32Error::OPERATION_ABORTED),
+            }
+        }
+        round_trip(device, 0, 100, 0);
+    });
+}
+
+/// The device is removed and found again by the same driver.
+fn restart(system: System) {
+    system.run_machine(|machine| {
+        for _ in 0..3 {
+            machine.start().expect("started");
+            let device = open(machine);
+            round_trip(&device, 1, 3000, 9);
+            drop(device);
+            machine.remove().expect("removed");
+        }
+    });
+}
+
+/// Resources are taken away and given back, ten times, without the device being closed.
+fn rebalance(system: System) {
+    system.run(|machine, device| {
+        for round in 0..10 {
+            machine.rebalance().expect("rebalanced");
+            round_trip(device, round, 1500, 3);
+        }
+    });
+}
+
+fn suspend_and_resume(system: System) {
+    system.run(|machine, device| {
+        for round in 0..3 {
+            machine.suspend().expect("asleep");
+            machine.resume().expect("awake");
+            round_trip(device, round, 1500, 3);
+        }
+    });
+}
+
+/// After removal nothing opens, and after unload nothing is left of the driver: the machine checks for leaks.
+fn remove_and_unload(system: System) {
+    system.run_machine(|machine| {
+        machine.start().expect("started");
+        let device = open(machine);
+        let path = device.process().interfaces(&support::interface()).remove(0);
+        drop(device);
+        machine.remove().expect("removed");
+        let process = machine.process(Token::Administrator);
+        assert!(process.interfaces(&support::interface()).is_empty());
+        assert_eq!(
+            process.open(&path, Access::READ).err(),
+            Some(machine::user::Win32Error::FILE_NOT_FOUND)
+        );
+    });
+}
