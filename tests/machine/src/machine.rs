@@ -183,7 +183,8 @@ impl Machine {
 
     fn is_ours(&self, node: &Node) -> bool {
         let inf = &self.config.inf;
-        node.hardware_ids.iter().any(|id| inf.matches(id))
+        let mut identifiers = node.hardware_ids.iter().chain(&node.compatible_ids);
+        identifiers.any(|id| inf.matches(id))
     }
 
     fn found(&self) -> Result<Arc<Node>, MachineError> {
