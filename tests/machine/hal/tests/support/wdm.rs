@@ -9,8 +9,8 @@ use machine_nt::exports::{
     KeSetEvent, KeWaitForSingleObject, MmMapIoSpaceEx, MmUnmapIoSpace, PoRequestPowerIrp,
 };
 use nt_sys::inline::{
-    IoCopyCurrentIrpStackLocationToNext, IoGetCurrentIrpStackLocation, IoSetCompletionRoutine,
-    IoSkipCurrentIrpStackLocation,
+    IoCopyCurrentIrpStackLocationToNext, IoGetCurrentIrpStackLocation, IoMarkIrpPending,
+    IoSetCompletionRoutine, IoSkipCurrentIrpStackLocation,
 };
 use nt_sys::*;
 
@@ -85,7 +85,7 @@ pub unsafe extern "win64" fn driver_entry(
 }
 
 unsafe extern "win64" fn add_device(driver: PDRIVER_OBJECT, pdo: PDEVICE_OBJECT) -> NTSTATUS {
-    if REFUSED.load(SeqCst) == u32::from(IRP_MJ_PNP) << 8 {
+    if REFUSED.load(SeqCst) == IRP_MJ_PNP << 8 {
         return REFUSAL.load(SeqCst);
     }
     let mut device = std::ptr::null_mut();
@@ -113,11 +113,26 @@ unsafe extern "win64" fn add_device(driver: PDRIVER_OBJECT, pdo: PDEVICE_OBJECT)
     STATUS_SUCCESS
 }
 
-unsafe fn extension<'a>(device: PDEVICE_OBJECT) -> &'a Extension {
+/// What the driver keeps with a device, which must be its own.
+fn extension(device: PDEVICE_OBJECT) -> Extension {
     // SAFETY: a device of this driver.
     let extension = unsafe { (*device).DeviceExtension }.cast::<Extension>();
     // SAFETY: written by `add_device`.
-    unsafe { &*extension }
+    unsafe { extension.read() }
+}
+
+/// The stack location of an IRP that was dispatched to this driver.
+fn location(irp: PIRP) -> IO_STACK_LOCATION {
+    // SAFETY: dispatched here.
+    let location = unsafe { IoGetCurrentIrpStackLocation(irp) };
+    // SAFETY: it points into the IRP.
+    unsafe { location.read() }
+}
+
+/// Where an IRP that was dispatched to this driver keeps its status.
+fn block<'a>(irp: PIRP) -> &'a mut IO_STATUS_BLOCK {
+    // SAFETY: dispatched here, and not completed yet.
+    unsafe { &mut (*irp).IoStatus }
 }
 
 unsafe extern "win64" fn signal(_device: PDEVICE_OBJECT, _irp: PIRP, event: PVOID) -> NTSTATUS {
@@ -127,79 +142,81 @@ unsafe extern "win64" fn signal(_device: PDEVICE_OBJECT, _irp: PIRP, event: PVOI
 }
 
 /// Has the drivers below do their part first.
-unsafe fn forward_and_wait(lower: PDEVICE_OBJECT, irp: PIRP) -> NTSTATUS {
+fn forward_and_wait(lower: PDEVICE_OBJECT, irp: PIRP) -> NTSTATUS {
     let mut event = KEVENT::default();
     let event = &raw mut event;
-    // SAFETY: all on an IRP of this driver and a local event.
+    // SAFETY: a local, which lives until it has been set.
+    unsafe { KeInitializeEvent(event, _EVENT_TYPE::NotificationEvent, 0) };
+    // SAFETY: dispatched here.
+    unsafe { IoCopyCurrentIrpStackLocationToNext(irp) };
+    // SAFETY: as above.
+    unsafe { IoSetCompletionRoutine(irp, Some(signal), event.cast(), true, true, true) };
+    // SAFETY: as above; this driver is attached to `lower`.
+    unsafe { IofCallDriver(lower, irp) };
+    // SAFETY: initialised above.
     unsafe {
-        KeInitializeEvent(event, _EVENT_TYPE::NotificationEvent, 0);
-        IoCopyCurrentIrpStackLocationToNext(irp);
-        IoSetCompletionRoutine(irp, Some(signal), event.cast(), true, true, true);
-        IofCallDriver(lower, irp);
         KeWaitForSingleObject(
             event.cast(),
             _KWAIT_REASON::Executive,
             0,
             0,
             std::ptr::null_mut(),
-        );
-        (*irp).IoStatus.__bindgen_anon_1.Status
-    }
+        )
+    };
+    // SAFETY: a plain number.
+    unsafe { block(irp).__bindgen_anon_1.Status }
 }
 
-unsafe fn complete(irp: PIRP, status: NTSTATUS) -> NTSTATUS {
-    // SAFETY: an IRP of this driver.
-    unsafe {
-        (*irp).IoStatus.__bindgen_anon_1.Status = status;
-        IofCompleteRequest(irp, 0);
-    }
+fn complete(irp: PIRP, status: NTSTATUS) -> NTSTATUS {
+    block(irp).__bindgen_anon_1.Status = status;
+    // SAFETY: dispatched here, and not used after this.
+    unsafe { IofCompleteRequest(irp, 0) };
     status
 }
 
-unsafe extern "win64" fn pnp(device: PDEVICE_OBJECT, irp: PIRP) -> NTSTATUS {
+/// Passes an IRP down, as a success so far or as it is.
+fn pass(lower: PDEVICE_OBJECT, irp: PIRP, succeed: bool) -> NTSTATUS {
+    if succeed {
+        block(irp).__bindgen_anon_1.Status = STATUS_SUCCESS;
+    }
     // SAFETY: dispatched here.
-    let location = unsafe { IoGetCurrentIrpStackLocation(irp).read() };
-    // SAFETY: a device of this driver.
-    let Extension { pdo, lower } = *unsafe { extension(device) };
+    unsafe { IoSkipCurrentIrpStackLocation(irp) };
+    // SAFETY: this driver is attached to `lower`.
+    unsafe { IofCallDriver(lower, irp) }
+}
+
+unsafe extern "win64" fn pnp(device: PDEVICE_OBJECT, irp: PIRP) -> NTSTATUS {
+    let location = location(irp);
+    let Extension { pdo, lower } = extension(device);
     let minor = u32::from(location.MinorFunction);
     LOG.lock().unwrap().push(minor);
-    if minor == REFUSED.load(SeqCst) && minor != IRP_MN_START_DEVICE {
-        // SAFETY: dispatched here.
-        return unsafe { complete(irp, REFUSAL.load(SeqCst)) };
-    }
+    let refused = minor == REFUSED.load(SeqCst);
     match minor {
         IRP_MN_START_DEVICE => {
-            // SAFETY: dispatched here.
-            let mut status = unsafe { forward_and_wait(lower, irp) };
-            if REFUSED.load(SeqCst) == minor {
-                status = REFUSAL.load(SeqCst);
-            } else if status == STATUS_SUCCESS {
-                // SAFETY: the request's own list.
-                unsafe {
-                    start(
-                        pdo,
-                        location.Parameters.StartDevice.AllocatedResourcesTranslated,
-                    )
-                };
+            let status = match forward_and_wait(lower, irp) {
+                STATUS_SUCCESS if refused => REFUSAL.load(SeqCst),
+                status => status,
+            };
+            if status == STATUS_SUCCESS {
+                // SAFETY: the member of start requests.
+                start(pdo, unsafe {
+                    location.Parameters.StartDevice.AllocatedResourcesTranslated
+                });
             }
-            // SAFETY: dispatched here.
-            unsafe { complete(irp, status) }
+            complete(irp, status)
         }
+        _ if refused => complete(irp, REFUSAL.load(SeqCst)),
         IRP_MN_QUERY_PNP_DEVICE_STATE => {
-            // SAFETY: dispatched here.
-            unsafe { (*irp).IoStatus.Information = STATE.load(SeqCst).into() };
-            // SAFETY: dispatched here.
-            unsafe { complete(irp, STATUS_SUCCESS) }
+            block(irp).Information = STATE.load(SeqCst).into();
+            complete(irp, STATUS_SUCCESS)
         }
         IRP_MN_STOP_DEVICE | IRP_MN_SURPRISE_REMOVAL => {
             stop();
-            // SAFETY: dispatched here.
-            unsafe { pass(lower, irp, true) }
+            pass(lower, irp, true)
         }
         IRP_MN_REMOVE_DEVICE => {
             stop();
-            // SAFETY: dispatched here.
-            let status = unsafe { pass(lower, irp, true) };
+            let status = pass(lower, irp, true);
             // SAFETY: nobody uses the device any more.
             unsafe { IoDetachDevice(lower) };
             // SAFETY: as above.
@@ -209,23 +226,8 @@ unsafe extern "win64" fn pnp(device: PDEVICE_OBJECT, irp: PIRP) -> NTSTATUS {
         IRP_MN_QUERY_STOP_DEVICE
         | IRP_MN_CANCEL_STOP_DEVICE
         | IRP_MN_QUERY_REMOVE_DEVICE
-        | IRP_MN_CANCEL_REMOVE_DEVICE => {
-            // SAFETY: dispatched here.
-            unsafe { pass(lower, irp, true) }
-        }
-        // SAFETY: dispatched here.
-        _ => unsafe { pass(lower, irp, false) },
-    }
-}
-
-unsafe fn pass(lower: PDEVICE_OBJECT, irp: PIRP, succeed: bool) -> NTSTATUS {
-    // SAFETY: an IRP of this driver.
-    unsafe {
-        if succeed {
-            (*irp).IoStatus.__bindgen_anon_1.Status = STATUS_SUCCESS;
-        }
-        IoSkipCurrentIrpStackLocation(irp);
-        IofCallDriver(lower, irp)
+        | IRP_MN_CANCEL_REMOVE_DEVICE => pass(lower, irp, true),
+        _ => pass(lower, irp, false),
     }
 }
 
@@ -239,72 +241,77 @@ unsafe extern "win64" fn isr(_interrupt: PKINTERRUPT, _context: PVOID) -> BOOLEA
     1
 }
 
-unsafe fn start(pdo: PDEVICE_OBJECT, list: PCM_RESOURCE_LIST) {
+/// The descriptors of a resource list.
+fn descriptors(list: PCM_RESOURCE_LIST) -> Vec<CM_PARTIAL_RESOURCE_DESCRIPTOR> {
     // SAFETY: the list of a start request.
-    let partial = unsafe { &raw const (*list).List[0].PartialResourceList };
-    // SAFETY: as above.
-    let count = unsafe { (*partial).Count } as usize;
-    // SAFETY: as above.
-    let first = unsafe { &raw const (*partial).PartialDescriptors }
+    let partial = unsafe { (*list).List[0].PartialResourceList };
+    let offset = std::mem::offset_of!(CM_RESOURCE_LIST, List)
+        + std::mem::offset_of!(
+            CM_FULL_RESOURCE_DESCRIPTOR,
+            PartialResourceList.PartialDescriptors
+        );
+    let first = list
+        .wrapping_byte_add(offset)
         .cast::<CM_PARTIAL_RESOURCE_DESCRIPTOR>();
-    for index in 0..count {
-        // SAFETY: there are so many descriptors.
-        let descriptor = unsafe { first.wrapping_add(index).read_unaligned() };
+    // SAFETY: there are so many descriptors.
+    let descriptor = |index| unsafe { first.wrapping_add(index).read_unaligned() };
+    (0..partial.Count as usize).map(descriptor).collect()
+}
+
+fn start(pdo: PDEVICE_OBJECT, list: PCM_RESOURCE_LIST) {
+    for descriptor in descriptors(list) {
         match u32::from(descriptor.Type) {
-            kind if kind == CmResourceTypeMemory => {
-                // SAFETY: the type names the member.
-                let memory = unsafe { descriptor.u.Memory };
-                // SAFETY: as a driver would.
-                let registers = unsafe {
-                    MmMapIoSpaceEx(
-                        memory.Start,
-                        memory.Length.into(),
-                        PAGE_READWRITE | PAGE_NOCACHE,
-                    )
-                };
-                let mut started = STARTED.lock().unwrap();
-                started.registers = registers as usize;
-                // SAFETY: a plain number.
-                started.physical = unsafe { memory.Start.QuadPart } as u64;
-            }
-            kind if kind == CmResourceTypeInterrupt => {
-                let message = u32::from(descriptor.Flags) & CM_RESOURCE_INTERRUPT_MESSAGE != 0;
-                // SAFETY: the type names the member.
-                let interrupt = unsafe { descriptor.u.Interrupt };
-                let mut object: PKINTERRUPT = std::ptr::null_mut();
-                let mut parameters = IO_CONNECT_INTERRUPT_PARAMETERS {
-                    Version: CONNECT_FULLY_SPECIFIED,
-                    ..Default::default()
-                };
-                parameters.__bindgen_anon_1.FullySpecified =
-                    IO_CONNECT_INTERRUPT_FULLY_SPECIFIED_PARAMETERS {
-                        PhysicalDeviceObject: pdo,
-                        InterruptObject: &raw mut object,
-                        ServiceRoutine: Some(isr),
-                        SynchronizeIrql: interrupt.Level as u8,
-                        ShareVector: (!message).into(),
-                        Vector: interrupt.Vector,
-                        Irql: interrupt.Level as u8,
-                        InterruptMode: if message {
-                            _KINTERRUPT_MODE::Latched
-                        } else {
-                            _KINTERRUPT_MODE::LevelSensitive
-                        },
-                        ProcessorEnableMask: interrupt.Affinity,
-                        ..Default::default()
-                    };
-                // SAFETY: as a driver would.
-                assert_eq!(
-                    unsafe { IoConnectInterruptEx(&raw mut parameters) },
-                    STATUS_SUCCESS
-                );
-                let mut started = STARTED.lock().unwrap();
-                started.message = message;
-                started.interrupt = object as usize;
-            }
+            kind if kind == CmResourceTypeMemory => map(descriptor),
+            kind if kind == CmResourceTypeInterrupt => connect(pdo, descriptor),
             other => panic!("a resource of type {other}"),
         }
     }
+}
+
+fn map(descriptor: CM_PARTIAL_RESOURCE_DESCRIPTOR) {
+    // SAFETY: the type names the member.
+    let memory = unsafe { descriptor.u.Memory };
+    let protection = PAGE_READWRITE | PAGE_NOCACHE;
+    // SAFETY: as a driver would.
+    let registers = unsafe { MmMapIoSpaceEx(memory.Start, memory.Length.into(), protection) };
+    let mut started = STARTED.lock().unwrap();
+    started.registers = registers as usize;
+    // SAFETY: a plain number.
+    started.physical = unsafe { memory.Start.QuadPart } as u64;
+}
+
+fn connect(pdo: PDEVICE_OBJECT, descriptor: CM_PARTIAL_RESOURCE_DESCRIPTOR) {
+    let message = u32::from(descriptor.Flags) & CM_RESOURCE_INTERRUPT_MESSAGE != 0;
+    let mode = if message {
+        _KINTERRUPT_MODE::Latched
+    } else {
+        _KINTERRUPT_MODE::LevelSensitive
+    };
+    // SAFETY: the type names the member.
+    let interrupt = unsafe { descriptor.u.Interrupt };
+    let mut object: PKINTERRUPT = std::ptr::null_mut();
+    let mut parameters = IO_CONNECT_INTERRUPT_PARAMETERS {
+        Version: CONNECT_FULLY_SPECIFIED,
+        ..Default::default()
+    };
+    parameters.__bindgen_anon_1.FullySpecified = IO_CONNECT_INTERRUPT_FULLY_SPECIFIED_PARAMETERS {
+        PhysicalDeviceObject: pdo,
+        InterruptObject: &raw mut object,
+        ServiceRoutine: Some(isr),
+        SynchronizeIrql: interrupt.Level as u8,
+        ShareVector: (!message).into(),
+        Vector: interrupt.Vector,
+        Irql: interrupt.Level as u8,
+        InterruptMode: mode,
+        ProcessorEnableMask: interrupt.Affinity,
+        ..Default::default()
+    };
+    // SAFETY: as a driver would.
+    let status = unsafe { IoConnectInterruptEx(&raw mut parameters) };
+    assert_eq!(status, STATUS_SUCCESS);
+    let mut started = STARTED.lock().unwrap();
+    started.message = message;
+    started.interrupt = object as usize;
 }
 
 fn stop() {
@@ -330,10 +337,7 @@ fn stop() {
 }
 
 unsafe extern "win64" fn power(device: PDEVICE_OBJECT, irp: PIRP) -> NTSTATUS {
-    // SAFETY: dispatched here.
-    let location = unsafe { IoGetCurrentIrpStackLocation(irp).read() };
-    // SAFETY: a device of this driver.
-    let lower = unsafe { extension(device) }.lower;
+    let location = location(irp);
     // SAFETY: the member of power requests.
     let power = unsafe { location.Parameters.Power };
     // SAFETY: both members are plain numbers.
@@ -342,32 +346,32 @@ unsafe extern "win64" fn power(device: PDEVICE_OBJECT, irp: PIRP) -> NTSTATUS {
     LOG.lock()
         .unwrap()
         .push(0x100 | minor | (state as u32) << 16 | (power.Type as u32) << 12);
-    if minor == IRP_MN_SET_POWER && power.Type == _POWER_STATE_TYPE::SystemPowerState {
-        let target = if state == _SYSTEM_POWER_STATE::PowerSystemWorking {
-            _DEVICE_POWER_STATE::PowerDeviceD0
-        } else {
-            _DEVICE_POWER_STATE::PowerDeviceD3
-        };
-        // SAFETY: the system request goes on when the device request is over.
-        unsafe {
-            let next = IoGetCurrentIrpStackLocation(irp);
-            (*next).Control |= SL_PENDING_RETURNED as u8;
-            let state = POWER_STATE {
-                DeviceState: target,
-            };
-            PoRequestPowerIrp(
-                device,
-                IRP_MN_SET_POWER as u8,
-                state,
-                Some(device_power_set),
-                irp.cast(),
-                std::ptr::null_mut(),
-            );
-        }
-        return STATUS_PENDING;
+    if minor != IRP_MN_SET_POWER || power.Type != _POWER_STATE_TYPE::SystemPowerState {
+        return pass(extension(device).lower, irp, false);
     }
+    let target = if state == _SYSTEM_POWER_STATE::PowerSystemWorking {
+        _DEVICE_POWER_STATE::PowerDeviceD0
+    } else {
+        _DEVICE_POWER_STATE::PowerDeviceD3
+    };
     // SAFETY: dispatched here.
-    unsafe { pass(lower, irp, false) }
+    unsafe { IoMarkIrpPending(irp) };
+    let target = POWER_STATE {
+        DeviceState: target,
+    };
+    let (minor, context, result) = (IRP_MN_SET_POWER as u8, irp.cast(), std::ptr::null_mut());
+    // SAFETY: the system request goes on when the device request is over.
+    unsafe {
+        PoRequestPowerIrp(
+            device,
+            minor,
+            target,
+            Some(device_power_set),
+            context,
+            result,
+        )
+    };
+    STATUS_PENDING
 }
 
 unsafe extern "win64" fn device_power_set(
@@ -378,7 +382,9 @@ unsafe extern "win64" fn device_power_set(
     status: PIO_STATUS_BLOCK,
 ) {
     // SAFETY: the status of the request that is over.
-    assert_eq!(unsafe { (*status).__bindgen_anon_1.Status }, STATUS_SUCCESS);
+    let status = unsafe { *status };
+    // SAFETY: a plain number.
+    assert_eq!(unsafe { status.__bindgen_anon_1.Status }, STATUS_SUCCESS);
     // SAFETY: the system request that waited for it, whose location stays marked as pending.
     unsafe { IoCopyCurrentIrpStackLocationToNext(context.cast()) };
     // SAFETY: as above.
