@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;
 
-use crate::FunctionAddress;
+use crate::{FunctionAddress, PhysicalMemory};
 
 /// What a device may do with a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,6 +182,26 @@ impl Iommu {
             address = address.wrapping_add(part);
         }
         Ok(segments)
+    }
+
+    /// As [`Iommu::translate`], and all of it must be guest RAM: a mapping of what is not leads nowhere either.
+    pub fn translate_to_ram(
+        &self,
+        memory: &PhysicalMemory,
+        function: FunctionAddress,
+        logical: u64,
+        length: usize,
+        write: bool,
+    ) -> Result<Vec<Segment>, Fault> {
+        let segments = self.translate(function, logical, length, write)?;
+        let ram = segments
+            .iter()
+            .all(|segment| memory.window(segment.physical, segment.length).is_ok());
+        if ram {
+            Ok(segments)
+        } else {
+            Err(Fault { address: logical })
+        }
     }
 
     /// How many mappings of `function` are live: none must be left when its driver is gone.

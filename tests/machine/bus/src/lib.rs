@@ -8,16 +8,21 @@
 mod board;
 mod device;
 mod edu;
+mod engine;
+pub mod fault;
 mod iommu;
 mod local;
 pub mod memory;
 pub mod pci;
 mod q35;
 pub mod qemu;
+mod watch;
 
 pub use board::{Board, BoardError, BoardEvent, Message, Waited};
 pub use device::{Device, DmaError, Port};
 pub use edu::Edu;
+pub use engine::{Engine, Transfer};
+pub use fault::FaultyBoard;
 pub use iommu::{Access, Iommu, IommuError};
 pub use local::LocalBoard;
 pub use memory::{MemoryConfig, MemoryError, PAGE_SIZE, PhysicalMemory, Zone};

@@ -59,6 +59,7 @@ impl Default for MemoryConfig {
 pub struct PhysicalMemory {
     file: OwnedFd,
     layout: Layout,
+    config: MemoryConfig,
     /// The whole file, mapped for the life of this value.
     flat: NonNull<u8>,
     state: Mutex<State>,
@@ -102,6 +103,7 @@ impl PhysicalMemory {
         Ok(Arc::new(Self {
             file,
             layout,
+            config: *config,
             flat,
             state: Mutex::new(state),
         }))
@@ -110,6 +112,11 @@ impl PhysicalMemory {
     /// The file that backs guest RAM, for a process that shares it.
     pub fn file(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
+    }
+
+    /// How it was made.
+    pub fn config(&self) -> &MemoryConfig {
+        &self.config
     }
 
     /// Bytes of guest RAM.

@@ -160,18 +160,7 @@ impl SlotPort<'_> {
         let function = self.wires.address;
         let segments = self
             .iommu
-            .translate(function, logical, length, write)
-            .and_then(|segments| {
-                // A mapping of what is not RAM leads nowhere either.
-                let ram = segments
-                    .iter()
-                    .all(|segment| self.memory.window(segment.physical, segment.length).is_ok());
-                if ram {
-                    Ok(segments)
-                } else {
-                    Err(Fault { address: logical })
-                }
-            });
+            .translate_to_ram(self.memory, function, logical, length, write);
         segments.map_err(|Fault { address }| {
             self.shared.events.push(BoardEvent::DmaFault {
                 function,

@@ -228,6 +228,19 @@ impl<'a> Function<'a> {
         }
     }
 
+    /// What a base address register decodes now.
+    pub fn address_of(&self, bar: &Bar) -> Result<u64, BoardError> {
+        let low = self.read32(bar_offset(bar.index))?;
+        Ok(match bar.kind {
+            BarKind::Io => u64::from(low & !0x3),
+            BarKind::Memory32 => u64::from(low & !0xf),
+            BarKind::Memory64 => {
+                let high = self.read32(bar_offset(bar.index + 1))?;
+                u64::from(high) << 32 | u64::from(low & !0xf)
+            }
+        })
+    }
+
     /// The capability list. A list that runs in a circle ends where it began.
     pub fn capabilities(&self) -> Result<Vec<Capability>, BoardError> {
         let mut capabilities: Vec<Capability> = Vec::new();
@@ -295,6 +308,27 @@ impl<'a> Function<'a> {
             msi.offset + msi::CONTROL,
             control & !msi::ENABLED_MESSAGES | msi::ENABLE,
         )
+    }
+
+    /// The first message the function sends, and how many it sends that differ in the last bits of their data;
+    /// `None` while it uses its INTx line.
+    pub fn message(&self, msi: &Msi) -> Result<Option<(Message, u16)>, BoardError> {
+        let control = self.read16(msi.offset + msi::CONTROL)?;
+        if control & msi::ENABLE == 0 {
+            return Ok(None);
+        }
+        let low = self.read32(msi.offset + msi::ADDRESS)?;
+        let (high, data) = if msi.wide {
+            (self.read32(msi.offset + msi::ADDRESS_HIGH)?, msi::DATA_WIDE)
+        } else {
+            (0, msi::DATA_NARROW)
+        };
+        let message = Message {
+            address: u64::from(high) << 32 | u64::from(low),
+            data: self.read16(msi.offset + data)?,
+        };
+        let enabled = (control & msi::ENABLED_MESSAGES) >> 4;
+        Ok(Some((message, 1 << enabled.min(5))))
     }
 
     /// Has the function use its INTx line again.

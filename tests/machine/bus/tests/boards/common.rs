@@ -54,6 +54,23 @@ pub fn set_up(board: &dyn Board) -> u64 {
     registers
 }
 
+/// Starts a transfer between the device's buffer and a logical address.
+pub fn transfer(board: &dyn Board, registers: u64, logical: u64, count: u64, command: u64) {
+    let (source, destination) = if command & 2 == 0 {
+        (logical, 0x40000)
+    } else {
+        (0x40000, logical)
+    };
+    for (offset, value) in [
+        (0x80, source),
+        (0x88, destination),
+        (0x90, count),
+        (0x98, command),
+    ] {
+        board.write(registers + offset, 8, value).unwrap();
+    }
+}
+
 /// What has happened until now.
 pub fn events(board: &dyn Board, now: u64) -> Vec<BoardEvent> {
     let mut events = Vec::new();

@@ -1,6 +1,6 @@
 //! The in-process board, with edu's twin.
 
-use crate::common::{EDU, events, set_up};
+use crate::common::{EDU, events, set_up, transfer};
 use machine_bus::pci::{self, Function, command};
 use machine_bus::{
     Access, Board, BoardError, BoardEvent, Edu, FunctionAddress, LocalBoard, MemoryConfig, Zone,
@@ -14,23 +14,6 @@ fn board() -> LocalBoard {
         vec![(EDU, Box::new(Edu::default()))],
     )
     .unwrap()
-}
-
-/// Starts a transfer between the device's buffer and a logical address.
-fn transfer(board: &LocalBoard, registers: u64, logical: u64, count: u64, command: u64) {
-    let (source, destination) = if command & 2 == 0 {
-        (logical, 0x40000)
-    } else {
-        (0x40000, logical)
-    };
-    for (offset, value) in [
-        (0x80, source),
-        (0x88, destination),
-        (0x90, count),
-        (0x98, command),
-    ] {
-        board.write(registers + offset, 8, value).unwrap();
-    }
 }
 
 #[test]

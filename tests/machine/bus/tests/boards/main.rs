@@ -1,8 +1,9 @@
-//! Both boards, alone and against each other.
+//! Both boards, alone, against each other, failing, and recorded.
 //!
 //! The distribution's QEMU is needed; `MACHINE_QEMU` names another one.
 
 mod common;
 mod differential;
+mod faults;
 mod local;
 mod qemu;
