@@ -35,7 +35,7 @@ impl DriverEvents for Driver {
         let ids = init
             .hardware_ids(&mut buffer)
             .or_log(c"reading the hardware identifiers")?;
-        if ids.contains(Edu::HARDWARE_ID) {
+        if ids.identifies(Edu::HARDWARE_ID) {
             Card::<Edu>::add(init).or_log(c"adding an edu device")
         } else {
             Err(NtStatus::NOT_SUPPORTED).or_log(c"choosing the hardware")

@@ -34,17 +34,21 @@ impl<'a> MultiString<'a> {
         Self { units }
     }
 
-    /// Whether one of the strings is `text`, by the rule for device identifiers: ASCII letters match in either case.
+    /// Whether one of the strings is the device identifier `text`, or `text` with further fields (`&SUBSYS_...`): of a
+    /// PCI function, Windows lists the forms with a subsystem or a class as hardware identifiers, and only as compatible
+    /// ones the shorter forms that an INF usually names. ASCII letters match in either case.
     #[must_use]
-    pub fn contains(self, text: &str) -> bool {
+    pub fn identifies(self, text: &str) -> bool {
         self.units
             .split(|&unit| unit == 0)
             .take_while(|string| !string.is_empty())
             .any(|string| {
-                let units = string.iter().map(|&unit| u8::try_from(unit).ok());
-                units
+                let (head, tail) = string.split_at(text.len().min(string.len()));
+                let units = head.iter().map(|&unit| u8::try_from(unit).ok());
+                let is_head = units
                     .map(|unit| unit.map(|unit| unit.to_ascii_uppercase()))
-                    .eq(text.bytes().map(|byte| Some(byte.to_ascii_uppercase())))
+                    .eq(text.bytes().map(|byte| Some(byte.to_ascii_uppercase())));
+                is_head && tail.first().is_none_or(|&unit| unit == u16::from(b'&'))
             })
     }
 }
@@ -106,25 +110,29 @@ mod tests {
 
     #[test]
     fn an_identifier_in_a_list() {
-        let units = list("PCI\\VEN_1234&DEV_11E8&REV_10\0PCI\\VEN_1234&DEV_11E8\0\0");
+        let units = list(
+            "PCI\\VEN_1234&DEV_11E8&SUBSYS_11001AF4&REV_10\0PCI\\VEN_1234&DEV_11E8&CC_00FF\0\0",
+        );
         let ids = MultiString::new(&units);
-        assert!(ids.contains("PCI\\VEN_1234&DEV_11E8"));
-        assert!(ids.contains("pci\\ven_1234&dev_11e8"));
-        assert!(!ids.contains("PCI\\VEN_1234"));
-        assert!(!ids.contains("PCI\\VEN_1234&DEV_11E80"));
-        assert!(!ids.contains(""));
+        assert!(ids.identifies("PCI\\VEN_1234&DEV_11E8"));
+        assert!(ids.identifies("pci\\ven_1234&dev_11e8"));
+        assert!(ids.identifies("PCI\\VEN_1234&DEV_11E8&CC_00FF"));
+        assert!(!ids.identifies("PCI\\VEN_1234&DEV_11E"));
+        assert!(!ids.identifies("PCI\\VEN_1234&DEV_11E80"));
+        assert!(!ids.identifies("PCI\\VEN_1234&DEV_11E8&CC_00FF00"));
+        assert!(!ids.identifies(""));
     }
 
     #[test]
     fn a_list_that_is_cut_off_or_goes_on_behind_its_end() {
-        assert!(MultiString::new(&list("A\0B")).contains("B"));
-        assert!(!MultiString::new(&list("A\0\0B\0")).contains("B"));
-        assert!(!MultiString::new(&[]).contains("A"));
+        assert!(MultiString::new(&list("A\0B")).identifies("B"));
+        assert!(!MultiString::new(&list("A\0\0B\0")).identifies("B"));
+        assert!(!MultiString::new(&[]).identifies("A"));
     }
 
     #[test]
     fn letters_beyond_ascii_match_nothing() {
-        assert!(!MultiString::new(&[0x141, 0]).contains("A"));
+        assert!(!MultiString::new(&[0x141, 0]).identifies("A"));
     }
 
     #[test]
