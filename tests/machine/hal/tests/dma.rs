@@ -547,6 +547,15 @@ fn main() -> ExitCode {
             }),
         )
         .stops(
+            "padding_after_the_page_modified",
+            violation(0xF).p2(5),
+            rig(|rig, adapter| {
+                let (buffer, base, logical) = mapped(adapter, false);
+                corrupt(rig, bounce(rig, logical) + 0x2000);
+                adapter.flush_ex(buffer.mdl, base, 0x100, 0x200, false);
+            }),
+        )
+        .stops(
             "freed_while_mapped",
             violation(0x10).p2(1),
             rig(|_, adapter| {

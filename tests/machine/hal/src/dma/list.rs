@@ -263,6 +263,7 @@ pub fn put(routine: &'static str, adapter: u64, list: PSCATTER_GATHER_LIST, writ
             let length = mapping.length;
             mapping.end(&mut machine, length);
         }
+        dma.pool.check_guards(&allocation.registers);
         dma.pool.release(&allocation.registers);
         entry.owned
     });

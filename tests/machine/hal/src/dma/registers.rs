@@ -109,6 +109,25 @@ impl Pool {
         }
     }
 
+    /// Stops with 0xE6/0x0F if the page before or after a block was written: the device ran over its buffer's page.
+    pub fn check_guards(&self, registers: &Registers) {
+        let Some(start) = registers.bounce else {
+            return;
+        };
+        let end = start + u64::from(registers.count) * PAGE;
+        for (guard, after) in [(start - PAGE, false), (end, true)] {
+            if let Some(offset) = first_difference(&self.memory, guard, PAGE_SIZE) {
+                let address = guard + offset;
+                Violation::PaddingModified {
+                    after,
+                    start,
+                    address,
+                }
+                .raise();
+            }
+        }
+    }
+
     /// Stops with 0xE6/0x0F if a byte of the pool that belongs to nobody has changed.
     pub fn check_free(&self) {
         let mut free = 0;

@@ -135,5 +135,7 @@ pub fn flush(routine: &'static str, adapter: u64, handle: u64, range: &Range<'_>
             left -= part;
             mapping.end(&mut machine, part);
         }
+        let registers = allocation.registers.clone();
+        dma.pool.check_guards(&registers);
     });
 }

@@ -1,0 +1,124 @@
+//! MapTransfer(Ex) and FlushAdapterBuffers(Ex).
+
+use nt_sys::{
+    BOOLEAN, NTSTATUS, PDMA_ADAPTER, PDMA_COMPLETION_ROUTINE, PHYSICAL_ADDRESS, PMDL,
+    PSCATTER_GATHER_LIST, PULONG, PVOID, STATUS_INVALID_PARAMETER, STATUS_SUCCESS, TRUE, ULONG,
+    ULONGLONG,
+};
+
+use super::{At, enter, offset_of};
+use crate::dma::buffer::Buffer;
+use crate::dma::list;
+use crate::dma::transfer::{self, Range};
+use crate::large_integer;
+
+pub unsafe extern "win64" fn map_transfer(
+    adapter: PDMA_ADAPTER,
+    mdl: PMDL,
+    base: PVOID,
+    address: PVOID,
+    length: PULONG,
+    write: BOOLEAN,
+) -> PHYSICAL_ADDRESS {
+    const NAME: &str = "MapTransfer";
+    let _inside = enter(NAME, At::UpToDispatch, adapter);
+    // SAFETY: the driver passes an MDL chain.
+    let buffer = unsafe { Buffer::read(mdl) };
+    // SAFETY: the driver passes its length.
+    let wanted = unsafe { length.read() };
+    let offset = offset_of(NAME, &buffer, address);
+    let range = Range {
+        buffer: &buffer,
+        offset,
+        length: wanted.into(),
+        write: write != 0,
+    };
+    let elements = transfer::map(NAME, adapter as u64, base as u64, &range, 1, true);
+    let (logical, mapped) = elements.first().copied().unwrap_or((0, 0));
+    // SAFETY: as above.
+    unsafe { length.write(mapped as ULONG) };
+    large_integer(logical as i64)
+}
+
+pub unsafe extern "win64" fn map_transfer_ex(
+    adapter: PDMA_ADAPTER,
+    mdl: PMDL,
+    base: PVOID,
+    offset: ULONGLONG,
+    device_offset: ULONG,
+    length: PULONG,
+    write: BOOLEAN,
+    list: PSCATTER_GATHER_LIST,
+    list_length: ULONG,
+    completion: PDMA_COMPLETION_ROUTINE,
+    _completion_context: PVOID,
+) -> NTSTATUS {
+    const NAME: &str = "MapTransferEx";
+    let _inside = enter(NAME, At::UpToDispatch, adapter);
+    let room = list::capacity(list_length);
+    if list.is_null() || room == 0 || device_offset != 0 || completion.is_some() {
+        return STATUS_INVALID_PARAMETER;
+    }
+    // SAFETY: the driver passes an MDL chain.
+    let buffer = unsafe { Buffer::read(mdl) };
+    // SAFETY: the driver passes its length.
+    let wanted = unsafe { length.read() };
+    let range = Range {
+        buffer: &buffer,
+        offset,
+        length: wanted.into(),
+        write: write != 0,
+    };
+    let elements = transfer::map(NAME, adapter as u64, base as u64, &range, room, false);
+    // SAFETY: the list has room for `room` elements, and no more were mapped.
+    unsafe { list::write(list, &elements) };
+    let mapped: u64 = elements.iter().map(|(_, length)| length).sum();
+    // SAFETY: as above.
+    unsafe { length.write(mapped as ULONG) };
+    STATUS_SUCCESS
+}
+
+pub unsafe extern "win64" fn flush_adapter_buffers(
+    adapter: PDMA_ADAPTER,
+    mdl: PMDL,
+    base: PVOID,
+    address: PVOID,
+    length: ULONG,
+    write: BOOLEAN,
+) -> BOOLEAN {
+    const NAME: &str = "FlushAdapterBuffers";
+    let _inside = enter(NAME, At::UpToDispatch, adapter);
+    // SAFETY: the driver passes the MDL chain it mapped.
+    let buffer = unsafe { Buffer::read(mdl) };
+    let offset = offset_of(NAME, &buffer, address);
+    let range = Range {
+        buffer: &buffer,
+        offset,
+        length: length.into(),
+        write: write != 0,
+    };
+    transfer::flush(NAME, adapter as u64, base as u64, &range);
+    TRUE as BOOLEAN
+}
+
+pub unsafe extern "win64" fn flush_adapter_buffers_ex(
+    adapter: PDMA_ADAPTER,
+    mdl: PMDL,
+    base: PVOID,
+    offset: ULONGLONG,
+    length: ULONG,
+    write: BOOLEAN,
+) -> NTSTATUS {
+    const NAME: &str = "FlushAdapterBuffersEx";
+    let _inside = enter(NAME, At::UpToDispatch, adapter);
+    // SAFETY: the driver passes the MDL chain it mapped.
+    let buffer = unsafe { Buffer::read(mdl) };
+    let range = Range {
+        buffer: &buffer,
+        offset,
+        length: length.into(),
+        write: write != 0,
+    };
+    transfer::flush(NAME, adapter as u64, base as u64, &range);
+    STATUS_SUCCESS
+}
