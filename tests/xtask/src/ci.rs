@@ -9,13 +9,14 @@ use crate::{
     toolchain::{Target, Toolchain},
 };
 
-/// Format and lints of both workspaces, the lock files, the INF, and the driver for both processors.
+/// Format and lints of both workspaces, the lock files, the INF, dmatest for Windows, and the driver for both
+/// processors.
 ///
 /// # Errors
 /// The first check that fails.
 pub fn run() -> Result<()> {
     packages::ensure(&Need::ALL)?;
-    let libclang = Toolchain::find(Target::X86_64)?.libclang();
+    let toolchain = Toolchain::find(Target::X86_64)?;
     for folder in [project::root(), project::tests()] {
         process::run(process::cargo("cargo", &folder).args(["fmt", "--all", "--check"]))
             .context("not formatted: run `cargo fmt --all` in both workspaces")?;
@@ -34,11 +35,17 @@ pub fn run() -> Result<()> {
                 "-D",
                 "warnings",
             ])
-            .env("LIBCLANG_PATH", libclang),
+            .env("LIBCLANG_PATH", toolchain.libclang()),
     )?;
     inf::run()?;
+    process::run(toolchain.windows_check(Target::X86_64).args([
+        "--locked",
+        "--package",
+        "dmatest",
+    ]))
+    .context("dmatest does not compile for Windows")?;
+    driver::run(&driver::Options::lints(Target::X86_64))?;
     for target in [Target::X86_64, Target::Aarch64] {
-        driver::run(&driver::Options::lints(target))?;
         driver::run(&driver::Options::image(target))?;
     }
     Ok(())

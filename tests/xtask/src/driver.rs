@@ -134,7 +134,7 @@ fn cargo(options: &Options, command: &str, more: &[&str]) -> Result<()> {
     forget_stale_signatures()?;
     process::run(
         toolchain
-            .cargo(command, options.target)?
+            .driver(command, options.target)?
             .args(["--profile", options.profile.name()])
             .args(more),
     )

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every test there is, with one sum at the end.
 
-use std::{collections::BTreeSet, fs, path::Path, process::Command};
+use std::{collections::BTreeSet, fs, process::Command};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -31,9 +31,10 @@ pub fn run(options: &Options) -> Result<()> {
 
     let mut tally = Tally::default();
     let mut completed = true;
-    for folder in [project::root(), project::tests()] {
-        let mut cargo = cargo_test(&folder, options);
+    for mut cargo in [driver_crates(), driver_crates_explored(), exercises()] {
         cargo
+            .args(["--locked", "--no-fail-fast"])
+            .args(&options.filter)
             .env("DMACARD_SYS", &image)
             .env("LIBCLANG_PATH", &libclang);
         completed &= process::watch(&mut cargo, |line| tally.line(line))?;
@@ -48,16 +49,28 @@ pub fn run(options: &Options) -> Result<()> {
     tally.verdict(completed)
 }
 
-/// `cargo test` of a workspace: of the driver's, the crates that do not need a kernel to run.
-fn cargo_test(folder: &Path, options: &Options) -> Command {
-    let mut cargo = process::cargo("cargo", folder);
-    cargo.args(["test", "--locked", "--no-fail-fast"]);
-    if folder == project::root() {
-        cargo.args(["--package", "dmacard-abi", "--package", "dmacard-registers"]);
-    } else {
-        cargo.arg("--workspace");
-    }
-    cargo.args(&options.filter);
+/// The crates that the driver is made of, but for itself, which needs a kernel to run.
+fn driver_crates() -> Command {
+    let mut cargo = process::cargo("cargo", project::root());
+    cargo.args(["test", "--workspace", "--exclude", "dmacard"]);
+    cargo
+}
+
+/// The driver's atomics in every order that loom finds.
+fn driver_crates_explored() -> Command {
+    let mut cargo = process::cargo("cargo", project::root());
+    cargo
+        .args(["test", "--package", "dmacard-kmdf", "--lib"])
+        .arg("--target-dir")
+        .arg(project::driver_target().join("loom"))
+        .env("RUSTFLAGS", "--cfg loom");
+    cargo
+}
+
+/// Everything that exercises the driver.
+fn exercises() -> Command {
+    let mut cargo = process::cargo("cargo", project::tests());
+    cargo.args(["test", "--workspace"]);
     cargo
 }
 

@@ -96,17 +96,9 @@ impl Toolchain {
     ///
     /// # Errors
     /// The lock file cannot be written.
-    pub fn cargo(&self, command: &str, target: Target) -> Result<Command> {
-        let out = project::driver_target();
-        let lock = lock_file(&out)?;
-        let mut cargo = match self.rust {
-            Rust::FromSource => self.debian(command),
-            Rust::Installed => {
-                let mut cargo = process::cargo("cargo", project::root());
-                cargo.arg(command);
-                cargo
-            }
-        };
+    pub fn driver(&self, command: &str, target: Target) -> Result<Command> {
+        let lock = lock_file(&project::driver_target())?;
+        let mut cargo = self.cargo(command, &project::root(), target, "core,alloc");
         cargo
             .arg("--config")
             .arg(project::wdk().join("cargo.toml"))
@@ -116,15 +108,7 @@ impl Toolchain {
                 "resolver.lockfile-path={:?}",
                 lock.display().to_string()
             ))
-            .arg("--target-dir")
-            .arg(out)
-            .args(["--target", target.triple()])
-            // Unstable options of cargo: the lock file's path, and the library's sources.
-            .env("RUSTC_BOOTSTRAP", "1")
             .env("LIBCLANG_PATH", self.libclang());
-        if matches!(self.rust, Rust::FromSource) {
-            cargo.arg("-Zbuild-std=core,alloc");
-        }
         let name = target.triple().replace('-', "_");
         cargo
             .env(
@@ -144,21 +128,30 @@ impl Toolchain {
         Ok(cargo)
     }
 
-    fn debian(&self, command: &str) -> Command {
-        // rustup's cargo-clippy would be found before Debian's, and looks for its own library.
-        let program = match command {
-            "clippy" => "/usr/bin/cargo-clippy",
-            _ => DEBIAN_CARGO,
+    /// A cargo command that checks the types of the tests' workspace for Windows. There is no C runtime to link with.
+    pub fn windows_check(&self, target: Target) -> Command {
+        self.cargo("check", &project::tests(), target, "std,panic_abort")
+    }
+
+    /// A cargo command in `folder` for `target`, with the parts `std` of the library from source if need be.
+    fn cargo(&self, command: &str, folder: &Path, target: Target, std: &str) -> Command {
+        let mut cargo = match self.rust {
+            Rust::FromSource => debian_cargo(command, folder),
+            Rust::Installed => {
+                let mut cargo = process::cargo("cargo", folder);
+                cargo.arg(command);
+                cargo
+            }
         };
-        let mut cargo = process::cargo(program, project::root());
-        let path = env::var_os("PATH").unwrap_or_default();
-        let path = std::iter::once(PathBuf::from("/usr/bin")).chain(env::split_paths(&path));
         cargo
-            .env("PATH", env::join_paths(path).unwrap_or_default())
-            .env("CARGO", DEBIAN_CARGO)
-            .env("RUSTC", DEBIAN_RUSTC)
-            .env_remove("RUSTUP_TOOLCHAIN")
-            .arg(command);
+            .arg("--target-dir")
+            .arg(project::driver_target())
+            .args(["--target", target.triple()])
+            // Unstable options of cargo: the lock file's path, and the library's sources.
+            .env("RUSTC_BOOTSTRAP", "1");
+        if matches!(self.rust, Rust::FromSource) {
+            cargo.arg(format!("-Zbuild-std={std}"));
+        }
         cargo
     }
 
@@ -174,6 +167,25 @@ impl Toolchain {
     pub fn libclang(&self) -> PathBuf {
         format!("/usr/lib/llvm-{}/lib", self.llvm).into()
     }
+}
+
+/// Debian's cargo, free of rustup's.
+fn debian_cargo(command: &str, folder: &Path) -> Command {
+    // rustup's cargo-clippy would be found before Debian's, and looks for its own library.
+    let program = match command {
+        "clippy" => "/usr/bin/cargo-clippy",
+        _ => DEBIAN_CARGO,
+    };
+    let mut cargo = process::cargo(program, folder);
+    let path = env::var_os("PATH").unwrap_or_default();
+    let path = std::iter::once(PathBuf::from("/usr/bin")).chain(env::split_paths(&path));
+    cargo
+        .env("PATH", env::join_paths(path).unwrap_or_default())
+        .env("CARGO", DEBIAN_CARGO)
+        .env("RUSTC", DEBIAN_RUSTC)
+        .env_remove("RUSTUP_TOOLCHAIN")
+        .arg(command);
+    cargo
 }
 
 /// The lock file of this build: the genuine one, in which cargo then exchanges wdk-build. Copied again when the genuine
