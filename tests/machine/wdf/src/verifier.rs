@@ -106,7 +106,8 @@ pub(crate) fn request_fatal(
 pub(crate) fn access_violation(globals: &DriverGlobals, why: &str) -> ! {
     const DRIVER_IRQL_NOT_LESS_OR_EQUAL: u32 = 0xD1;
     const KMODE_EXCEPTION_NOT_HANDLED: u32 = 0x1E;
-    const STATUS_ACCESS_VIOLATION: u32 = 0xC000_0005;
+    // STATUS_ACCESS_VIOLATION, extended with its sign as an exception's code is.
+    const ACCESS_VIOLATION: u64 = 0xFFFF_FFFF_C000_0005;
     trace::fatal(globals, why);
     // SAFETY: callable at any IRQL.
     let irql = u32::from(unsafe { KeGetCurrentIrql() });
@@ -118,7 +119,7 @@ pub(crate) fn access_violation(globals: &DriverGlobals, why: &str) -> ! {
     unsafe {
         KeBugCheckEx(
             KMODE_EXCEPTION_NOT_HANDLED as _,
-            STATUS_ACCESS_VIOLATION as _,
+            ACCESS_VIOLATION,
             0,
             0,
             0,
