@@ -66,6 +66,8 @@ pub struct Config {
     pub inf: InfFacts,
     /// Values of the service's key in addition to the INF's, or instead of them.
     pub registry: Vec<RegistryValue>,
+    /// The framework's own verifier, which is `VerifierOn` in the service's key.
+    pub framework_verifier: bool,
     /// The HAL's settings, Driver Verifier's DMA checks among them.
     pub hal: machine_hal::Config,
 }
@@ -87,6 +89,7 @@ impl Config {
             driver,
             inf: InfFacts::project(),
             registry: Vec::new(),
+            framework_verifier: true,
             hal: machine_hal::Config::default(),
         }
     }

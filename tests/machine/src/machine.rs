@@ -138,7 +138,13 @@ impl Machine {
     fn load(&self) -> Result<(), MachineError> {
         let inf = &self.config.inf;
         let service = registry::service_path(&inf.service);
-        for value in inf.parameters.iter().chain(&self.config.registry) {
+        let verifier = RegistryValue {
+            subkey: r"Parameters\Wdf".to_owned(),
+            name: "VerifierOn".to_owned(),
+            data: RegistryData::Dword(self.config.framework_verifier.into()),
+        };
+        let values = inf.parameters.iter().chain([&verifier]);
+        for value in values.chain(&self.config.registry) {
             let key = format!(r"{service}\{}", value.subkey);
             registry::set_value(&key, &value.name, data(value));
         }

@@ -13,7 +13,8 @@ mod support;
 use std::process::ExitCode;
 use std::ptr;
 
-use harness::{Suite, bug_check};
+use harness::{Suite, bug_check, machine_stop};
+use machine::Device;
 use machine::ddi;
 use machine::nt_sys::*;
 use support::edu::{self, Steps, TRANSFER};
@@ -24,8 +25,12 @@ const REQUEST_BUSY: u64 = 3;
 const DMA_STATE: u64 = 8;
 /// DRIVER_VERIFIER_DMA_VIOLATION and its first parameters.
 const DMA_VIOLATION: u32 = 0xE6;
+const FREED_WHILE_MAPPED: u64 = 0x10;
 const ZERO_LENGTH: u64 = 0x21;
 const IOMMU_FAULT: u64 = 0x26;
+/// KMODE_EXCEPTION_NOT_HANDLED, and STATUS_ACCESS_VIOLATION as its first parameter.
+const UNHANDLED: u32 = 0x1E;
+const ACCESS_VIOLATION: u64 = 0xffff_ffff_c000_0005;
 /// States of a transaction, third parameter of [`DMA_STATE`].
 const CREATED: u64 = 1;
 const INITIALIZED: u64 = 3;
@@ -36,7 +41,7 @@ fn main() -> ExitCode {
         .passes("the_sound_driver_works", the_sound_driver_works)
         .stops(
             "m1_request_completed_before_the_transaction",
-            bug_check(WDF_VIOLATION).p1(REQUEST_BUSY),
+            bug_check(WDF_VIOLATION).p1(REQUEST_BUSY).p3(1),
             m1_request_completed_before_the_transaction,
         )
         .stops(
@@ -45,8 +50,13 @@ fn main() -> ExitCode {
             m2_more_to_do_taken_for_an_error,
         )
         .stops(
+            "m2_without_the_frameworks_verifier",
+            bug_check(DMA_VIOLATION).p1(FREED_WHILE_MAPPED),
+            m2_without_the_frameworks_verifier,
+        )
+        .stops(
             "m7_maximum_length_before_initialize",
-            bug_check(0x1E),
+            bug_check(UNHANDLED).p1(ACCESS_VIOLATION),
             m7_maximum_length_before_initialize,
         )
         .stops(
@@ -79,6 +89,16 @@ fn main() -> ExitCode {
             bug_check(DMA_VIOLATION).p1(IOMMU_FAULT),
             m15_physical_address_given_to_the_device,
         )
+        .stops(
+            "m25_beyond_the_window_of_the_twin",
+            machine_stop("edu"),
+            || m25_beyond_the_window(Device::EduTwin),
+        )
+        .stops(
+            "m25_beyond_the_window_of_qemu",
+            machine_stop("qemu"),
+            || m25_beyond_the_window(Device::Edu),
+        )
         .passes(
             "m25_zero_length_reaches_the_framework",
             m25_zero_length_reaches_the_framework,
@@ -91,12 +111,7 @@ fn the_sound_driver_works() {
         assert_eq!(device.write(3, 3000).result, Ok(3000));
         let read = device.read(3, 3000);
         assert_eq!(read.result, Ok(3000));
-        assert!(
-            read.buffer
-                .iter()
-                .zip((0_u8..=255).cycle())
-                .all(|(a, b)| *a == b)
-        );
+        assert!(read.buffer.iter().zip(edu::pattern()).all(|(a, b)| *a == b));
     });
 }
 
@@ -115,17 +130,31 @@ fn m1_request_completed_before_the_transaction() {
 
 /// M2: FALSE means that the next transfer has been programmed; this driver gives up and releases the transaction.
 fn m2_more_to_do_taken_for_an_error() {
+    edu::run(more_to_do_taken_for_an_error(), |device| {
+        drop(device.write(0, 2 * TRANSFER));
+    });
+}
+
+/// M2 again: without its verifier the framework goes on and frees resources under the hardware; the HAL's notices.
+fn m2_without_the_frameworks_verifier() {
+    edu::configured(
+        more_to_do_taken_for_an_error(),
+        |config| config.framework_verifier = false,
+        |device| drop(device.write(0, 2 * TRANSFER)),
+    );
+}
+
+fn more_to_do_taken_for_an_error() -> Steps {
     let finished = |transaction| unsafe {
         let mut status = STATUS_SUCCESS;
         if ddi!(WdfDmaTransactionDmaCompleted(transaction, &mut status)) == 0 {
             edu::complete(transaction, status);
         }
     };
-    let steps = Steps {
+    Steps {
         finished,
         ..Steps::default()
-    };
-    edu::run(steps, |device| drop(device.write(0, 2 * TRANSFER)));
+    }
 }
 
 /// M7: before Initialize the framework has no adapter to compare with, and follows a null pointer.
@@ -240,4 +269,13 @@ fn m25_zero_length_reaches_the_framework() {
         assert_eq!(device.read(0, 0).status, STATUS_BUFFER_TOO_SMALL);
         assert_eq!(device.write(0, 0).status, STATUS_BUFFER_TOO_SMALL);
     });
+}
+
+/// M25: the device does not check where a transfer ends, and QEMU's, up to 9.1, aborts QEMU.
+fn m25_beyond_the_window(device: Device) {
+    edu::configured(
+        Steps::default(),
+        move |config| config.device = device,
+        |device| drop(device.write(4000, 200)),
+    );
 }

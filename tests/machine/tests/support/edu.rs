@@ -126,7 +126,7 @@ impl Opened {
     /// Writes `length` bytes of a pattern at `offset`.
     pub fn write(&self, offset: u64, length: usize) -> Completion {
         let mut buffer = self.process.buffer(length.max(1)).expect("memory");
-        for (byte, value) in buffer.iter_mut().zip(0_u8..=255) {
+        for (byte, value) in buffer.iter_mut().zip(pattern()) {
             *byte = value;
         }
         self.file.write(offset, buffer, 0..length).wait()
@@ -137,6 +137,11 @@ impl Opened {
         let buffer = self.process.buffer(length.max(1)).expect("memory");
         self.file.read(offset, buffer, 0..length).wait()
     }
+}
+
+/// What [`Opened::write`] writes.
+pub fn pattern() -> impl Iterator<Item = u8> {
+    (0_u8..251).cycle()
 }
 
 unsafe extern "win64" fn device_add(_driver: WDFDRIVER, mut init: PWDFDEVICE_INIT) -> NTSTATUS {
