@@ -207,6 +207,9 @@ pub enum BoardError {
     /// Guest RAM could not be set up.
     #[error(transparent)]
     Memory(#[from] crate::MemoryError),
+    /// A recorded session does not go on as it was recorded.
+    #[error(transparent)]
+    Replay(#[from] crate::record::ReplayError),
     /// An operating system call failed.
     #[error("cannot {action}")]
     System {

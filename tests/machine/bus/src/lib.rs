@@ -16,6 +16,7 @@ pub mod memory;
 pub mod pci;
 mod q35;
 pub mod qemu;
+pub mod record;
 mod watch;
 
 pub use board::{Board, BoardError, BoardEvent, Message, Waited};
@@ -28,3 +29,4 @@ pub use local::LocalBoard;
 pub use memory::{MemoryConfig, MemoryError, PAGE_SIZE, PhysicalMemory, Zone};
 pub use pci::FunctionAddress;
 pub use qemu::{QemuBoard, QemuConfig};
+pub use record::{RecordingBoard, ReplayBoard};

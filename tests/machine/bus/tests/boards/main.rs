@@ -7,3 +7,4 @@ mod differential;
 mod faults;
 mod local;
 mod qemu;
+mod replay;
