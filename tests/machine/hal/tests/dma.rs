@@ -4,7 +4,7 @@ mod support;
 
 use std::process::ExitCode;
 
-use harness::{BugCheck, Suite, bug_check};
+use harness::{BugCheck, Suite, bug_check, machine_stop};
 use machine_hal::Config;
 use machine_nt::{counters, sched};
 use nt_sys::*;
@@ -262,6 +262,120 @@ fn versions(rig: &Rig, adapter: Adapter) {
     assert!(Adapter::get(std::ptr::null_mut(), packet(0x1000)).is_none());
 }
 
+/// Version 2: one virtually contiguous transfer, mapped and flushed by address.
+fn version_2_by_address(rig: &Rig, adapter: Adapter) {
+    let mut buffer = Buffer::new(0x2000);
+    buffer.bytes().copy_from_slice(&pattern(0x2000));
+    let base = adapter.registers(2);
+    let operations = adapter.operations();
+    let start = buffer.address.wrapping_add(0x800).cast();
+    let mut length = 0x1000;
+    // SAFETY: as a driver would.
+    let logical = unsafe {
+        operations.MapTransfer.unwrap()(adapter.raw, buffer.mdl, base, start, &raw mut length, 1)
+    };
+    assert_eq!(length, 0x1000);
+    // SAFETY: a plain number.
+    let logical = unsafe { logical.QuadPart } as u64;
+    assert_eq!(
+        rig.device_read(logical, 0x1000).unwrap(),
+        pattern(0x2000)[0x800..0x1800]
+    );
+    // SAFETY: as a driver would.
+    let flushed = unsafe {
+        operations.FlushAdapterBuffers.unwrap()(adapter.raw, buffer.mdl, base, start, length, 1)
+    };
+    assert_eq!(flushed, 1);
+    adapter.free_registers(base, 2);
+    adapter.put();
+}
+
+/// Two MDLs that do not meet at page borders: a packet adapter maps one at a time, another both.
+fn an_mdl_chain(rig: &Rig, adapter: Adapter) {
+    let (mut first, mut second) = (Buffer::new(0x100), Buffer::new(0x80));
+    first.bytes().fill(1);
+    second.bytes().fill(2);
+    // SAFETY: both MDLs are the test's.
+    unsafe { (*first.mdl).Next = second.mdl };
+    let base = adapter.registers(2);
+    let (status, list, mapped) = adapter.map_ex(first.mdl, base, 0, 0x180, true, 1);
+    assert_eq!((status, list.len(), mapped), (STATUS_SUCCESS, 1, 0x100));
+    assert_eq!(rig.device_read(list[0].0, 0x100).unwrap(), [1; 0x100]);
+    adapter.flush_ex(first.mdl, base, 0, 0x100, true);
+    let (_, list, mapped) = adapter.map_ex(first.mdl, base, 0x100, 0x80, true, 1);
+    assert_eq!(mapped, 0x80);
+    assert_eq!(rig.device_read(list[0].0, 0x80).unwrap(), [2; 0x80]);
+    adapter.flush_ex(first.mdl, base, 0x100, 0x80, true);
+    adapter.free_registers(base, 2);
+    let list_adapter = Adapter::get(rig.edu().device(), scatter_gather(0x1000)).unwrap();
+    let base = list_adapter.registers(2);
+    let (_, list, mapped) = list_adapter.map_ex(first.mdl, base, 0x10, 0x170, true, 4);
+    assert_eq!((list.len(), mapped), (2, 0x170));
+    list_adapter.flush_ex(first.mdl, base, 0x10, 0x170, true);
+    list_adapter.free_registers(base, 2);
+}
+
+/// With every transfer bounced, a device that reaches all pages gets other ones.
+fn always_bounced(rig: &Rig, adapter: Adapter) {
+    let mut buffer = Buffer::new(0x3000);
+    let (status, list) = adapter.list(&buffer, 0x3000, false);
+    assert_eq!(status, STATUS_SUCCESS);
+    let (logical, _) = elements(list)[0];
+    rig.device_write(logical, &pattern(0x10)).unwrap();
+    assert_eq!(buffer.bytes()[..0x10], [0; 0x10]);
+    adapter.put_list(list, false);
+    assert_eq!(buffer.bytes()[..0x10], pattern(0x10));
+    assert_eq!(counters().bounced_bytes.get(), 0x3000);
+    adapter.put();
+}
+
+fn what_a_transfer_needs(_: &Rig, adapter: Adapter) {
+    let operations = adapter.operations();
+    let buffer = Buffer::new(0x3000);
+    let mut info = DMA_TRANSFER_INFO {
+        Version: DMA_TRANSFER_INFO_VERSION1,
+        ..Default::default()
+    };
+    let get = operations.GetDmaTransferInfo.unwrap();
+    // SAFETY: as a driver would.
+    let status = unsafe { get(adapter.raw, buffer.mdl, 0x10, 0x2000, 0, &raw mut info) };
+    assert_eq!(status, STATUS_SUCCESS);
+    // SAFETY: plain numbers.
+    let needs = unsafe { info.__bindgen_anon_1.V1 };
+    assert_eq!(
+        (needs.MapRegisterCount, needs.ScatterGatherElementCount),
+        (3, 3)
+    );
+    info.Version = 0;
+    // SAFETY: as a driver would.
+    let status = unsafe { get(adapter.raw, buffer.mdl, 0, 1, 0, &raw mut info) };
+    assert_eq!(status, STATUS_NOT_SUPPORTED);
+    let (mut size, mut registers) = (0, 0);
+    let calculate = operations.CalculateScatterGatherList.unwrap();
+    let nowhere = std::ptr::null_mut();
+    // SAFETY: as the framework does: without an MDL.
+    let status = unsafe {
+        calculate(
+            adapter.raw,
+            std::ptr::null_mut(),
+            nowhere,
+            0x4000,
+            &raw mut size,
+            &raw mut registers,
+        )
+    };
+    assert_eq!((status, registers, size), (STATUS_SUCCESS, 4, 16 + 4 * 24));
+    let mut info = DMA_ADAPTER_INFO {
+        Version: DMA_ADAPTER_INFO_VERSION1,
+        ..Default::default()
+    };
+    // SAFETY: as a driver would.
+    let status = unsafe { operations.GetDmaAdapterInfo.unwrap()(adapter.raw, &raw mut info) };
+    assert_eq!(status, STATUS_SUCCESS);
+    // SAFETY: plain numbers.
+    assert_eq!(unsafe { info.__bindgen_anon_1.V1.DmaAddressWidth }, 64);
+}
+
 /// A buffer that is mapped through `base`.
 fn mapped(adapter: Adapter, write: bool) -> (Buffer, PVOID, u64) {
     let buffer = Buffer::new(0x1000);
@@ -299,6 +413,10 @@ fn main() -> ExitCode {
         verifier: false,
         ..Config::default()
     };
+    let bounced = Config {
+        always_bounce: true,
+        ..Config::default()
+    };
     let big = scatter_gather(0x10000);
     Suite::new()
         .passes("a_write_is_bounced", rig(a_write_is_bounced))
@@ -324,6 +442,34 @@ fn main() -> ExitCode {
         )
         .passes("a_common_buffer_is_shared", rig(a_common_buffer_is_shared))
         .passes("versions", rig(versions))
+        .passes("version_2_by_address", rig(version_2_by_address))
+        .passes("an_mdl_chain", rig(an_mdl_chain))
+        .passes("always_bounced", configured(bounced, big, always_bounced))
+        .passes(
+            "what_a_transfer_needs",
+            configured(Config::default(), big, what_a_transfer_needs),
+        )
+        .stops(
+            "no_system_dma",
+            machine_stop("IoGetDmaAdapter"),
+            rig(|rig, _| {
+                Adapter::get(
+                    rig.edu().device(),
+                    DEVICE_DESCRIPTION {
+                        Master: 0,
+                        ..packet(0x1000)
+                    },
+                );
+            }),
+        )
+        .stops(
+            "an_absent_routine",
+            machine_stop("DMA_OPERATIONS.ReadDmaCounter"),
+            rig(|_, adapter| {
+                // SAFETY: as a driver would.
+                unsafe { adapter.operations().ReadDmaCounter.unwrap()(adapter.raw) };
+            }),
+        )
         .passes(
             "too_many_registers_unverified",
             configured(unverified, packet(0x1000), |_, adapter| {

@@ -18,7 +18,7 @@ use machine_nt::{counters, sched};
 use nt_sys::*;
 
 use support::{EDU, Rig, run};
-use wdm::{CLAIMED, LOG, REFUSED, STARTED, STATE, register};
+use wdm::{CLAIMED, CONNECT, LOG, REFUSED, STARTED, STATE, register};
 
 /// A machine with the driver installed, which may use messages or not.
 fn installed(messages: bool, f: impl FnOnce(&Rig) + 'static) -> impl FnOnce() + 'static {
@@ -116,6 +116,33 @@ fn messages_arrive(rig: &Rig, node: &Arc<Node>) {
 fn lines_arrive(rig: &Rig, node: &Arc<Node>) {
     assert!(!STARTED.lock().unwrap().message);
     interrupts_arrive(rig, node);
+}
+
+/// Started with an interrupt connected in another way.
+fn connected(how: u32, messages: bool, ends_as: u32) -> impl FnOnce() + 'static {
+    let run = started(messages, move |rig, node| {
+        assert_eq!(CONNECT.load(SeqCst), ends_as);
+        interrupts_arrive(rig, node);
+        assert_eq!(rig.manager.remove(node), Ok(()));
+    });
+    move || {
+        CONNECT.store(how, SeqCst);
+        run();
+    }
+}
+
+/// While inactive, a line waits; a message would be lost.
+fn an_inactive_interrupt_waits(_: &Rig, _: &Arc<Node>) {
+    wdm::report(false);
+    wdm::write(register::RAISE, 1);
+    for _ in 0..100 {
+        sched::stall(1000);
+    }
+    assert_eq!(CLAIMED.load(SeqCst), 0);
+    wdm::report(true);
+    while CLAIMED.load(SeqCst) == 0 {
+        sched::stall(1000);
+    }
 }
 
 /// Moves 64 bytes to edu and back by DMA, through an adapter.
@@ -347,6 +374,22 @@ fn main() -> ExitCode {
         )
         .passes("a_failed_add_device", installed(true, a_failed_add_device))
         .passes("configuration_space", started(true, configuration_space))
+        .passes(
+            "all_messages_at_once",
+            connected(CONNECT_MESSAGE_BASED, true, CONNECT_MESSAGE_BASED),
+        )
+        .passes(
+            "a_line_instead_of_messages",
+            connected(CONNECT_MESSAGE_BASED, false, CONNECT_LINE_BASED),
+        )
+        .passes(
+            "the_line",
+            connected(CONNECT_LINE_BASED, false, CONNECT_LINE_BASED),
+        )
+        .passes(
+            "an_inactive_interrupt_waits",
+            started(false, an_inactive_interrupt_waits),
+        )
         .stops(
             "a_device_that_reaches_too_far",
             harness::bug_check(0xE6).p1(0x26).p3(0x123_4000).p4(0),

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::SeqCst};
 
 use machine_nt::exports::{
     IoAttachDeviceToDeviceStack, IoConnectInterruptEx, IoCreateDevice, IoDeleteDevice,
-    IoDetachDevice, IoDisconnectInterruptEx, IofCallDriver, IofCompleteRequest, KeInitializeEvent,
-    KeSetEvent, KeWaitForSingleObject, MmMapIoSpaceEx, MmUnmapIoSpace, PoRequestPowerIrp,
+    IoDetachDevice, IoDisconnectInterruptEx, IoReportInterruptActive, IoReportInterruptInactive,
+    IofCallDriver, IofCompleteRequest, KeInitializeEvent, KeSetEvent, KeWaitForSingleObject,
+    MmMapIoSpaceEx, MmUnmapIoSpace, PoRequestPowerIrp,
 };
 use nt_sys::inline::{
     IoCopyCurrentIrpStackLocationToNext, IoGetCurrentIrpStackLocation, IoMarkIrpPending,
@@ -22,6 +23,8 @@ pub static REFUSAL: AtomicI32 = AtomicI32::new(STATUS_UNSUCCESSFUL);
 pub static REFUSED: AtomicU32 = AtomicU32::new(u32::MAX);
 /// What the driver answers to IRP_MN_QUERY_PNP_DEVICE_STATE.
 pub static STATE: AtomicU32 = AtomicU32::new(0);
+/// How the driver connects its interrupt: `CONNECT_...`.
+pub static CONNECT: AtomicU32 = AtomicU32::new(CONNECT_FULLY_SPECIFIED);
 /// Interrupts claimed.
 pub static CLAIMED: AtomicU32 = AtomicU32::new(0);
 /// Registers (address), and what the driver got when it was last started.
@@ -231,6 +234,16 @@ unsafe extern "win64" fn pnp(device: PDEVICE_OBJECT, irp: PIRP) -> NTSTATUS {
     }
 }
 
+unsafe extern "win64" fn message_isr(
+    interrupt: PKINTERRUPT,
+    context: PVOID,
+    message: ULONG,
+) -> BOOLEAN {
+    assert_eq!(message, 0);
+    // SAFETY: as if it were the other one.
+    unsafe { isr(interrupt, context) }
+}
+
 unsafe extern "win64" fn isr(_interrupt: PKINTERRUPT, _context: PVOID) -> BOOLEAN {
     let status = read(register::STATUS);
     if status == 0 || status == u32::MAX {
@@ -289,29 +302,71 @@ fn connect(pdo: PDEVICE_OBJECT, descriptor: CM_PARTIAL_RESOURCE_DESCRIPTOR) {
     };
     // SAFETY: the type names the member.
     let interrupt = unsafe { descriptor.u.Interrupt };
-    let mut object: PKINTERRUPT = std::ptr::null_mut();
+    let mut object: PVOID = std::ptr::null_mut();
     let mut parameters = IO_CONNECT_INTERRUPT_PARAMETERS {
-        Version: CONNECT_FULLY_SPECIFIED,
+        Version: CONNECT.load(SeqCst),
         ..Default::default()
     };
-    parameters.__bindgen_anon_1.FullySpecified = IO_CONNECT_INTERRUPT_FULLY_SPECIFIED_PARAMETERS {
-        PhysicalDeviceObject: pdo,
-        InterruptObject: &raw mut object,
-        ServiceRoutine: Some(isr),
-        SynchronizeIrql: interrupt.Level as u8,
-        ShareVector: (!message).into(),
-        Vector: interrupt.Vector,
-        Irql: interrupt.Level as u8,
-        InterruptMode: mode,
-        ProcessorEnableMask: interrupt.Affinity,
-        ..Default::default()
-    };
+    let place = &raw mut object;
+    match parameters.Version {
+        CONNECT_FULLY_SPECIFIED => {
+            parameters.__bindgen_anon_1.FullySpecified =
+                IO_CONNECT_INTERRUPT_FULLY_SPECIFIED_PARAMETERS {
+                    PhysicalDeviceObject: pdo,
+                    InterruptObject: place.cast(),
+                    ServiceRoutine: Some(isr),
+                    SynchronizeIrql: interrupt.Level as u8,
+                    ShareVector: (!message).into(),
+                    Vector: interrupt.Vector,
+                    Irql: interrupt.Level as u8,
+                    InterruptMode: mode,
+                    ProcessorEnableMask: interrupt.Affinity,
+                    ..Default::default()
+                };
+        }
+        CONNECT_MESSAGE_BASED => {
+            let mut based = IO_CONNECT_INTERRUPT_MESSAGE_BASED_PARAMETERS {
+                PhysicalDeviceObject: pdo,
+                MessageServiceRoutine: Some(message_isr),
+                FallBackServiceRoutine: Some(isr),
+                ..Default::default()
+            };
+            based.ConnectionContext.Generic = place;
+            parameters.__bindgen_anon_1.MessageBased = based;
+        }
+        CONNECT_LINE_BASED => {
+            parameters.__bindgen_anon_1.LineBased = IO_CONNECT_INTERRUPT_LINE_BASED_PARAMETERS {
+                PhysicalDeviceObject: pdo,
+                InterruptObject: place.cast(),
+                ServiceRoutine: Some(isr),
+                ..Default::default()
+            };
+        }
+        other => panic!("version {other}"),
+    }
     // SAFETY: as a driver would.
     let status = unsafe { IoConnectInterruptEx(&raw mut parameters) };
     assert_eq!(status, STATUS_SUCCESS);
+    CONNECT.store(parameters.Version, SeqCst);
     let mut started = STARTED.lock().unwrap();
     started.message = message;
     started.interrupt = object as usize;
+}
+
+/// Reports the interrupt of the started device active or not.
+pub fn report(active: bool) {
+    let mut parameters = IO_REPORT_INTERRUPT_ACTIVE_STATE_PARAMETERS {
+        Version: CONNECT.load(SeqCst),
+        ..Default::default()
+    };
+    parameters.ConnectionContext.Generic = STARTED.lock().unwrap().interrupt as PVOID;
+    let routine = if active {
+        IoReportInterruptActive
+    } else {
+        IoReportInterruptInactive
+    };
+    // SAFETY: the interrupt is connected.
+    unsafe { routine(&raw mut parameters) };
 }
 
 fn stop() {
@@ -326,10 +381,10 @@ fn stop() {
         return;
     }
     let mut parameters = IO_DISCONNECT_INTERRUPT_PARAMETERS {
-        Version: CONNECT_FULLY_SPECIFIED,
+        Version: CONNECT.load(SeqCst),
         ..Default::default()
     };
-    parameters.ConnectionContext.InterruptObject = interrupt as PKINTERRUPT;
+    parameters.ConnectionContext.Generic = interrupt as PVOID;
     // SAFETY: connected in `start`.
     unsafe { IoDisconnectInterruptEx(&raw mut parameters) };
     // SAFETY: mapped in `start`.
