@@ -28,11 +28,21 @@ pub fn tests_target() -> PathBuf {
     target_or(tests().join("target"))
 }
 
-/// A file of the repository that takes many transfers through a device.
+/// What the demo sends by default: the primes below 200,000, so that no two pages are alike.
 pub fn sample() -> PathBuf {
-    wdk().join("headers/wdf/ddi.inc")
+    tests().join("dmatest/data/primes.txt")
 }
 
 fn target_or(default: PathBuf) -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or(default, |target| root().join(target))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_takes_many_transfers() {
+        assert!(sample().metadata().unwrap().len() > 100_000);
+    }
 }
