@@ -118,7 +118,7 @@ fn validate(globals: &DriverGlobals, config: &WDF_DRIVER_CONFIG) -> Result<(), N
     let allowed = (WdfDriverInitNonPnpDriver
         | WdfDriverInitNoDispatchOverride
         | WdfDriverInitCompanion) as u32;
-    let flags = config.DriverInitFlags as u32;
+    let flags = config.DriverInitFlags;
     if config.Size as usize != size_of::<WDF_DRIVER_CONFIG>() {
         trace::error(
             globals,
@@ -158,7 +158,7 @@ pub(crate) unsafe extern "win64" fn WdfDriverCreate(
     verifier::not_null(globals, driver_object, "DriverObject");
     verifier::not_null(globals, registry_path.cast_mut(), "RegistryPath");
     verifier::not_null(globals, config, "DriverConfig");
-    if let Err(status) = verifier::check_irql(globals, PASSIVE_LEVEL as u32) {
+    if let Err(status) = verifier::check_irql(globals, PASSIVE_LEVEL) {
         return status;
     }
     // SAFETY: checked not to be null; the driver's structure.
@@ -218,7 +218,7 @@ pub(crate) unsafe extern "win64" fn WdfDriverCreate(
 
 /// Fills the driver object's entry points (`FxDriver::Initialize`).
 fn install(driver_object: PDRIVER_OBJECT, config: &WDF_DRIVER_CONFIG) {
-    let flags = config.DriverInitFlags as u32;
+    let flags = config.DriverInitFlags;
     if flags & WdfDriverInitNonPnpDriver as u32 == 0 || config.EvtDriverUnload.is_some() {
         // SAFETY: the driver's own object, during its DriverEntry.
         unsafe { (*driver_object).DriverUnload = Some(unload) };

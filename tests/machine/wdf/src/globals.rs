@@ -106,7 +106,7 @@ impl DriverGlobals {
 
     /// The driver's pool tag.
     pub(crate) fn tag(&self) -> u32 {
-        self.public.DriverTag as u32
+        self.public.DriverTag
     }
 
     /// The driver object.

@@ -14,6 +14,7 @@ use crate::device::Device;
 use crate::io::queue::Queue;
 use crate::lock::{CallbackLock, Ptr, Record, serialized};
 use crate::object::{self, Attributes, Header, Kind, Object, Parent, Typed, handle};
+use crate::resource::ResourceList;
 use crate::spinlock::SpinLock;
 use crate::worker::Worker;
 use crate::{trace, verifier};
@@ -226,22 +227,17 @@ impl Interrupt {
         raw: PCM_PARTIAL_RESOURCE_DESCRIPTOR,
         translated: PCM_PARTIAL_RESOURCE_DESCRIPTOR,
     ) {
-        // SAFETY: descriptors of the resource lists, which live as long as the hardware is prepared.
-        let (raw, description) = unsafe { (raw.read_unaligned(), translated.read_unaligned()) };
+        // SAFETY: a descriptor of a resource list, which lives as long as the hardware is prepared.
+        let description = unsafe { translated.read_unaligned() };
         let flags = description.Flags as u32;
-        let message = flags & CM_RESOURCE_INTERRUPT_MESSAGE as u32 != 0;
+        let message = flags & CM_RESOURCE_INTERRUPT_MESSAGE != 0;
         // SAFETY: an interrupt descriptor's translated half.
         let interrupt = unsafe { description.u.Interrupt };
-        // SAFETY: a message interrupt descriptor's raw half.
-        let count = if message {
-            unsafe { raw.u.MessageInterrupt.__bindgen_anon_1.Raw.MessageCount }
-        } else {
-            0
-        };
+        let count = ResourceList::message_count(raw);
         self.info.with(|info| {
             info.TargetProcessorSet = interrupt.Affinity;
             info.ShareDisposition = description.ShareDisposition;
-            info.Mode = if flags & CM_RESOURCE_INTERRUPT_LATCHED as u32 != 0 {
+            info.Mode = if flags & CM_RESOURCE_INTERRUPT_LATCHED != 0 {
                 Latched
             } else {
                 LevelSensitive
@@ -281,8 +277,7 @@ impl Interrupt {
         let highest = shared
             .map(|other| other.info.with(|info| info.Irql))
             .fold(own, KIRQL::max);
-        self.synchronize_irql
-            .store(highest as u8, Ordering::Relaxed);
+        self.synchronize_irql.store(highest, Ordering::Relaxed);
     }
 
     /// The kernel's interrupt object; null while not connected.

@@ -21,6 +21,7 @@
 mod device;
 mod dma;
 mod driver;
+mod dump;
 mod fdo;
 mod flat;
 mod globals;

@@ -5,7 +5,7 @@ use crate::flat::*;
 use crate::driver::Driver;
 use crate::globals::DriverGlobals;
 use crate::object;
-use crate::{table, wdm};
+use crate::{dump, table, wdm};
 
 /// Numbers of entries of the function tables of all released versions, with the minor version each came with.
 const TABLE_SIZES: [(u32, u32); 14] = [
@@ -60,11 +60,7 @@ pub(crate) unsafe extern "win64" fn WdfVersionBind(
     {
         return STATUS_INVALID_PARAMETER;
     }
-    let (major, minor, count) = (
-        info.Version.Major as u32,
-        info.Version.Minor as u32,
-        info.FuncCount as u32,
-    );
+    let (major, minor, count) = (info.Version.Major, info.Version.Minor, info.FuncCount);
     if (info.Size as usize) < size_of::<WDF_BIND_INFO>() || major != 1 || minor > MINOR_VERSION {
         return STATUS_OBJECT_TYPE_MISMATCH;
     }
@@ -78,6 +74,7 @@ pub(crate) unsafe extern "win64" fn WdfVersionBind(
             .next()
             .unwrap_or_default(),
     );
+    dump::register();
     let bound = DriverGlobals::allocate(driver_object, &service, minor);
     bound.read_settings(&path);
     if minor < FIRST_POINTER_TABLE {

@@ -103,6 +103,17 @@ impl<T> SpinCell<T> {
     }
 }
 
+impl<T> SpinCell<T> {
+    /// The data as it is, for the dump of a stopping machine.
+    ///
+    /// # Safety
+    /// Nothing changes the data any more.
+    pub(crate) unsafe fn peek(&self) -> &T {
+        // SAFETY: the caller's promise.
+        unsafe { &*self.value.get() }
+    }
+}
+
 /// The held lock of a [`SpinCell`]; dropping it restores the IRQL.
 pub(crate) struct SpinGuard<'a, T> {
     cell: &'a SpinCell<T>,

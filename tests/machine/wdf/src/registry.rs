@@ -108,10 +108,11 @@ fn query(key: HANDLE, name: &UNICODE_STRING) -> Result<(u32, Vec<u8>), NTSTATUS>
         wdm::check(status)?;
         let information = buffer.as_ptr().cast::<KEY_VALUE_PARTIAL_INFORMATION>();
         // SAFETY: the kernel filled the structure.
-        let (kind, length) = unsafe { ((*information).Type, (*information).DataLength as usize) };
+        let filled = unsafe { &*information };
+        let (kind, length) = (filled.Type, filled.DataLength as usize);
+        let data = buffer.as_ptr().cast::<u8>().wrapping_add(header);
         // SAFETY: the data follows the header.
-        let data =
-            unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast::<u8>().add(header), length) };
+        let data = unsafe { std::slice::from_raw_parts(data, length) };
         return Ok((kind, data.to_vec()));
     }
 }

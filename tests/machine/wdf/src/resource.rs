@@ -79,20 +79,15 @@ impl ResourceList {
     /// How many interrupts a raw interrupt descriptor stands for.
     pub(crate) fn message_count(raw: PCM_PARTIAL_RESOURCE_DESCRIPTOR) -> usize {
         // SAFETY: a descriptor of a list that lives.
-        let descriptor = unsafe { raw.read() };
+        let descriptor = unsafe { raw.read_unaligned() };
         if u32::from(descriptor.Flags) & CM_RESOURCE_INTERRUPT_MESSAGE == 0 {
             return 1;
         }
         // SAFETY: the raw half of a message interrupt.
-        let count = unsafe {
-            descriptor
-                .u
-                .MessageInterrupt
-                .__bindgen_anon_1
-                .Raw
-                .MessageCount
-        };
-        usize::from(count).max(1)
+        let message = unsafe { descriptor.u.MessageInterrupt };
+        // SAFETY: as above.
+        let raw = unsafe { message.__bindgen_anon_1.Raw };
+        usize::from(raw.MessageCount).max(1)
     }
 }
 
@@ -111,10 +106,11 @@ unsafe fn copy(list: PCM_RESOURCE_LIST) -> Vec<CM_PARTIAL_RESOURCE_DESCRIPTOR> {
     // SAFETY: as above; the descriptors follow the header.
     let first = unsafe { &raw const (*partial).PartialDescriptors }
         .cast::<CM_PARTIAL_RESOURCE_DESCRIPTOR>();
-    // SAFETY: the list has `count` descriptors.
-    (0..count)
-        .map(|index| unsafe { first.add(index).read_unaligned() })
-        .collect()
+    let descriptor = |index| {
+        // SAFETY: the list has `count` descriptors.
+        unsafe { first.wrapping_add(index).read_unaligned() }
+    };
+    (0..count).map(descriptor).collect()
 }
 
 fn list(globals: PWDF_DRIVER_GLOBALS, value: WDFCMRESLIST) -> Arc<ResourceList> {

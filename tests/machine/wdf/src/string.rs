@@ -33,13 +33,6 @@ impl Text {
     }
 }
 
-/// The text of the string behind a handle.
-pub(crate) fn text_of(globals: &'static DriverGlobals, value: WDFSTRING) -> Vec<u16> {
-    handle::get::<Text>(globals, value as usize)
-        .text
-        .with(|text| text.clone())
-}
-
 /// Text with a terminator that stays where it is for the life of the process: the same address for the same text.
 pub(crate) fn persistent(text: &[u16]) -> PWSTR {
     static TEXTS: Mutex<Vec<&'static [u16]>> = Mutex::new(Vec::new());
@@ -66,7 +59,7 @@ pub(crate) unsafe extern "win64" fn WdfStringCreate(
 ) -> NTSTATUS {
     let globals = DriverGlobals::from_ddi(globals);
     verifier::not_null(globals, string, "String");
-    if let Err(status) = verifier::check_irql(globals, PASSIVE_LEVEL as u32) {
+    if let Err(status) = verifier::check_irql(globals, PASSIVE_LEVEL) {
         return status;
     }
     // SAFETY: null or the driver's structure.

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use crate::flat::*;
 
 /// Entries of the table.
-pub(crate) const COUNT: usize = WDF_FUNCTION_COUNT as usize;
+pub(crate) const COUNT: usize = WDF_FUNCTION_COUNT;
 
 /// Stops the machine: `name` is not offered. Never returns.
 pub(crate) fn stop_not_offered(name: &str) -> ! {

@@ -111,7 +111,7 @@ pub(crate) fn access_violation(globals: &DriverGlobals, why: &str) -> ! {
     trace::fatal(globals, why);
     // SAFETY: callable at any IRQL.
     let irql = u32::from(unsafe { KeGetCurrentIrql() });
-    if irql >= DISPATCH_LEVEL as u32 {
+    if irql >= DISPATCH_LEVEL {
         // SAFETY: never returns.
         unsafe { KeBugCheckEx(DRIVER_IRQL_NOT_LESS_OR_EQUAL as _, 0, irql as _, 0, 0) }
     }

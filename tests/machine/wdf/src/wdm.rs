@@ -150,14 +150,14 @@ impl Irp {
     }
 
     /// Whether user mode asked.
-    pub(crate) fn from_user(self) -> bool {
+    pub(crate) fn is_from_user(self) -> bool {
         self.requestor_mode() as i64 == UserMode as i64
     }
 
     /// `Flags`.
     pub(crate) fn flags(self) -> u32 {
         // SAFETY: see the module.
-        unsafe { (*self.0).Flags as u32 }
+        unsafe { (*self.0).Flags }
     }
 
     /// Sets `Flags`.
@@ -223,13 +223,13 @@ impl Irp {
     /// Bytes of a read or write.
     pub(crate) fn transfer_length(self) -> u32 {
         // SAFETY: see the module; Length is at the same place for reads and writes.
-        unsafe { (*self.stack()).Parameters.Read.Length as u32 }
+        unsafe { (*self.stack()).Parameters.Read.Length }
     }
 
     /// Input bytes of a device control.
     pub(crate) fn input_length(self) -> u32 {
         // SAFETY: see the module.
-        unsafe { (*self.stack()).Parameters.DeviceIoControl.InputBufferLength as u32 }
+        unsafe { (*self.stack()).Parameters.DeviceIoControl.InputBufferLength }
     }
 
     /// Output bytes of a device control.
@@ -239,20 +239,20 @@ impl Irp {
             (*self.stack())
                 .Parameters
                 .DeviceIoControl
-                .OutputBufferLength as u32
+                .OutputBufferLength
         }
     }
 
     /// The control code.
     pub(crate) fn control_code(self) -> u32 {
         // SAFETY: see the module.
-        unsafe { (*self.stack()).Parameters.DeviceIoControl.IoControlCode as u32 }
+        unsafe { (*self.stack()).Parameters.DeviceIoControl.IoControlCode }
     }
 
     /// Whether this is an (internal) device control.
     pub(crate) fn is_control(self) -> bool {
         let major = self.major();
-        major == IRP_MJ_DEVICE_CONTROL as u32 || major == IRP_MJ_INTERNAL_DEVICE_CONTROL as u32
+        major == IRP_MJ_DEVICE_CONTROL || major == IRP_MJ_INTERNAL_DEVICE_CONTROL
     }
 
     /// `IoMarkIrpPending`.
@@ -378,7 +378,7 @@ impl Irp {
 
     /// Makes a new packet of the framework's own ask for the device's capabilities.
     pub(crate) fn prepare_capabilities_query(self, capabilities: &mut DEVICE_CAPABILITIES) {
-        self.begin_pnp(IRP_MN_QUERY_CAPABILITIES as u32);
+        self.begin_pnp(IRP_MN_QUERY_CAPABILITIES);
         // SAFETY: see the module.
         unsafe { (*self.parameters()).DeviceCapabilities.Capabilities = capabilities };
     }
@@ -391,7 +391,7 @@ impl Irp {
         (size, version): (USHORT, USHORT),
         data: PVOID,
     ) {
-        self.begin_pnp(IRP_MN_QUERY_INTERFACE as u32);
+        self.begin_pnp(IRP_MN_QUERY_INTERFACE);
         // SAFETY: see the module.
         let query = unsafe { &mut (*self.parameters()).QueryInterface };
         query.InterfaceType = kind;
@@ -498,7 +498,7 @@ impl Mdl {
     pub(crate) fn system_address(self) -> *mut c_void {
         // SAFETY: see the module.
         let flags = unsafe { (*self.0).MdlFlags } as u32;
-        if flags & (MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL) as u32 != 0 {
+        if flags & (MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL) != 0 {
             // SAFETY: see the module.
             return unsafe { (*self.0).MappedSystemVa.cast() };
         }
@@ -510,7 +510,7 @@ impl Mdl {
                 MmCached,
                 std::ptr::null_mut(),
                 FALSE as _,
-                (NormalPagePriority as u32 | MdlMappingNoExecute as u32) as _,
+                (NormalPagePriority as u32 | MdlMappingNoExecute) as _,
             )
         };
         address.cast()
@@ -565,7 +565,7 @@ mod tests {
 
     #[test]
     fn the_transfer_method_is_in_the_two_low_bits() {
-        assert_eq!(transfer_method(0x0022_2003), METHOD_NEITHER as u32);
-        assert_eq!(transfer_method(0x0022_2006), METHOD_OUT_DIRECT as u32);
+        assert_eq!(transfer_method(0x0022_2003), METHOD_NEITHER);
+        assert_eq!(transfer_method(0x0022_2006), METHOD_OUT_DIRECT);
     }
 }

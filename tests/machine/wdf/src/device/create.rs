@@ -44,7 +44,7 @@ pub(crate) unsafe extern "win64" fn WdfDeviceCreate(
     verifier::not_null(globals, device, "Device");
     // SAFETY: as above.
     unsafe { device.write(std::ptr::null_mut()) };
-    if let Err(status) = verifier::check_irql(globals, PASSIVE_LEVEL as u32) {
+    if let Err(status) = verifier::check_irql(globals, PASSIVE_LEVEL) {
         return status;
     }
     let rules = Rules {
@@ -115,10 +115,8 @@ fn create(init: &mut DeviceInit, attributes: Option<&Attributes>) -> Result<Arc<
     }
     create_objects(&device, init)?;
     let parent = Parent::Object(init.driver.clone());
-    let finished = object::commit(&device, attributes, parent).and_then(|_| {
-        device.header.set_device(&device);
-        device.files.initialize(&device)
-    });
+    let finished =
+        object::commit(&device, attributes, parent).and_then(|_| device.files.initialize(&device));
     if let Err(status) = finished {
         device.detach_and_delete();
         object::delete_failed(device);
@@ -218,23 +216,23 @@ fn create_objects(device: &Arc<Device>, init: &DeviceInit) -> Result<(), NTSTATU
 
 fn set_flags(object: PDEVICE_OBJECT, attached: PDEVICE_OBJECT, init: &DeviceInit) {
     // SAFETY: the stack's device object below ours.
-    let below = unsafe { (*attached).Flags as u32 };
+    let below = unsafe { (*attached).Flags };
     let (transfer, power) = (
-        (DO_DIRECT_IO | DO_BUFFERED_IO) as u32,
-        (DO_POWER_PAGABLE | DO_POWER_INRUSH) as u32,
+        (DO_DIRECT_IO | DO_BUFFERED_IO),
+        (DO_POWER_PAGABLE | DO_POWER_INRUSH),
     );
     let flags = if init.filter {
         below & (transfer | power)
     } else {
         let transfer = match init.io_type {
-            WdfDeviceIoDirect => DO_DIRECT_IO as u32,
-            WdfDeviceIoBuffered => DO_BUFFERED_IO as u32,
+            WdfDeviceIoDirect => DO_DIRECT_IO,
+            WdfDeviceIoBuffered => DO_BUFFERED_IO,
             _ => 0,
         };
         let power = if init.power_pageable {
-            DO_POWER_PAGABLE as u32
+            DO_POWER_PAGABLE
         } else if init.power_inrush {
-            DO_POWER_INRUSH as u32
+            DO_POWER_INRUSH
         } else {
             0
         };

@@ -211,10 +211,8 @@ pub(crate) unsafe extern "win64" fn WdfDeviceCreateDeviceInterface(
     // SAFETY: null or the driver's string.
     let reference = unsafe { wdm::wide(reference) };
     // SAFETY: checked not to be null.
-    match device
-        .interfaces()
-        .register(&device, unsafe { &*class }, &reference)
-    {
+    let class = unsafe { &*class };
+    match device.interfaces().register(&device, class, &reference) {
         Ok(status) | Err(status) => status,
     }
 }

@@ -160,7 +160,7 @@ impl Device {
     /// `DEVICE_OBJECT.Flags`.
     pub(crate) fn object_flags(&self) -> u32 {
         // SAFETY: the device object lives until the device is removed.
-        unsafe { (*self.function_object()).Flags as u32 }
+        unsafe { (*self.function_object()).Flags }
     }
 
     /// The interfaces and their state.
@@ -170,7 +170,7 @@ impl Device {
 
     /// Whether power requests come at `PASSIVE_LEVEL` (`DO_POWER_PAGABLE`).
     pub(crate) fn is_power_pageable(&self) -> bool {
-        self.object_flags() & DO_POWER_PAGABLE as u32 != 0
+        self.object_flags() & DO_POWER_PAGABLE != 0
     }
 
     /// Opens the device to callers: its EvtDriverDeviceAdd succeeded.
@@ -224,8 +224,10 @@ impl Device {
         // SAFETY: the framework's device object, no longer in any stack.
         let extension =
             unsafe { (*objects.function.0).DeviceExtension }.cast::<create::Extension>();
+        // SAFETY: the framework's extension, filled by `create`.
+        let counted = unsafe { (*extension).device };
         // SAFETY: the extension's strong count, given back once.
-        drop(unsafe { Arc::from_raw((*extension).device) });
+        drop(unsafe { Arc::from_raw(counted) });
         // SAFETY: created by `IoCreateDevice` and not deleted yet.
         unsafe { IoDeleteDevice(objects.function.0) };
     }

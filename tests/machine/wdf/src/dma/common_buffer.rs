@@ -55,7 +55,7 @@ impl Typed for CommonBuffer {
 
 /// What must be allocated so that `length` bytes can be aligned to `mask`: within a page nothing more.
 fn raw_length(length: usize, mask: u32) -> Option<u32> {
-    let extra = if mask as usize <= PAGE - 1 {
+    let extra = if (mask as usize) < PAGE {
         0
     } else {
         mask as usize
@@ -65,7 +65,7 @@ fn raw_length(length: usize, mask: u32) -> Option<u32> {
 
 /// How far the aligned logical address is from the raw one: only that one is aligned, beyond a page.
 fn shift(logical: i64, mask: u32) -> i64 {
-    if mask as usize <= PAGE - 1 {
+    if (mask as usize) < PAGE {
         return 0;
     }
     let mask = i64::from(mask);

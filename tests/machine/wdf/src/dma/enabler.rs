@@ -455,19 +455,19 @@ impl DmaEnabler {
                 self.callbacks.flush,
             ),
         ];
-        let due = steps.into_iter().filter(|(due, ..)| *due);
-        due.fold(Ok(()), |result, (_, name, callback)| {
-            self.call(name, callback).and(result)
-        })
+        let mut result = Ok(());
+        for (_, name, callback) in steps.into_iter().filter(|(due, ..)| *due) {
+            result = self.call(name, callback).and(result);
+        }
+        result
     }
 
     /// Memory for a transfer context or a list: non-paged pool with the driver's tag. Null without memory.
     pub(super) fn allocate(&self, size: usize) -> Ptr<c_void> {
+        let tag = self.globals().tag();
         // SAFETY: any size may be asked for.
-        Ptr(
-            unsafe { ExAllocatePool2(POOL_FLAG_NON_PAGED as _, size as _, self.globals().tag()) }
-                .cast(),
-        )
+        let memory = unsafe { ExAllocatePool2(POOL_FLAG_NON_PAGED as _, size as _, tag) };
+        Ptr(memory.cast())
     }
 
     /// Frees what [`DmaEnabler::allocate`] gave; null is allowed.

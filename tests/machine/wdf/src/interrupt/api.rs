@@ -235,7 +235,7 @@ pub(crate) unsafe extern "win64" fn WdfInterruptEnable(
     value: WDFINTERRUPT,
 ) {
     let interrupt = interrupt(globals, value);
-    if verifier::check_irql(interrupt.device.globals(), PASSIVE_LEVEL as u32).is_err() {
+    if verifier::check_irql(interrupt.device.globals(), PASSIVE_LEVEL).is_err() {
         return;
     }
     interrupt.force_disconnected.store(false, Ordering::SeqCst);
@@ -257,7 +257,7 @@ pub(crate) unsafe extern "win64" fn WdfInterruptDisable(
     value: WDFINTERRUPT,
 ) {
     let interrupt = interrupt(globals, value);
-    if verifier::check_irql(interrupt.device.globals(), PASSIVE_LEVEL as u32).is_err() {
+    if verifier::check_irql(interrupt.device.globals(), PASSIVE_LEVEL).is_err() {
         return;
     }
     interrupt.force_disconnected.store(true, Ordering::SeqCst);

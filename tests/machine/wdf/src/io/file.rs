@@ -68,9 +68,9 @@ impl FilePackage {
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES`.
     pub(crate) fn initialize(&self, device: &Arc<Device>) -> Result<(), NTSTATUS> {
-        if !self
+        if self
             .config
-            .is_some_and(|config| config.EvtDeviceFileCreate.is_some())
+            .is_none_or(|config| config.EvtDeviceFileCreate.is_none())
         {
             return Ok(());
         }
@@ -89,7 +89,7 @@ impl FilePackage {
     /// # Errors
     /// `STATUS_INVALID_DEVICE_REQUEST` without EvtIoDefault, `STATUS_INVALID_PARAMETER` the second time.
     pub(crate) fn configure(&self, queue: &Arc<Queue>) -> Result<(), NTSTATUS> {
-        if !queue.handles(IRP_MJ_CREATE as u32) {
+        if !queue.handles(IRP_MJ_CREATE) {
             return Err(STATUS_INVALID_DEVICE_REQUEST);
         }
         self.configured_queue.with(|place| match place {

@@ -131,7 +131,9 @@ impl Object for Queue {
             },
             if self.passive { "passive" } else { "dispatch" },
         )];
-        let (queued, owned) = self.counts_unlocked();
+        // SAFETY: the machine is stopping; nothing else runs on.
+        let state = unsafe { self.state.peek() };
+        let (queued, owned) = (state.pending.len(), state.driver_count);
         lines.push(format!(
             "{queued} request(s) queued, {owned} owned by the driver"
         ));
@@ -202,11 +204,6 @@ impl Queue {
 
     fn lock(&self) -> SpinGuard<'_, State> {
         self.state.lock()
-    }
-
-    fn counts_unlocked(&self) -> (usize, usize) {
-        let state = self.lock();
-        (state.pending.len(), state.driver_count)
     }
 
     fn strong(&self) -> Arc<Self> {

@@ -159,7 +159,6 @@ impl Request {
             irp_references: AtomicI32::new(0),
         });
         request.header.mark_no_delete();
-        request.header.set_device(device);
         // With the verifier requests are children of the device, so that leaked references show.
         let parent = if globals.verifier_on() {
             Parent::Object(device.clone())

@@ -165,9 +165,9 @@ impl Attributes {
 
     /// Bytes of the context.
     pub(crate) fn context_size(&self) -> usize {
-        match (self.0.ContextSizeOverride as usize, self.type_info()) {
+        match (self.0.ContextSizeOverride, self.type_info()) {
             (_, None) => 0,
-            (0, Some(info)) => info.ContextSize as usize,
+            (0, Some(info)) => info.ContextSize,
             (size, Some(_)) => size,
         }
     }
@@ -190,11 +190,6 @@ impl Attributes {
     /// The synchronization scope asked for.
     pub(crate) fn synchronization_scope(&self) -> WDF_SYNCHRONIZATION_SCOPE {
         self.0.SynchronizationScope
-    }
-
-    /// A copy of the structure, to be kept with a device (request and file object attributes).
-    pub(crate) fn copy(&self) -> Self {
-        Self(self.0)
     }
 }
 

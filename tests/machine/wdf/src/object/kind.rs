@@ -36,7 +36,6 @@ kinds! {
     String = 0x1007, "WDFSTRING";
     Request = 0x1008, "WDFREQUEST";
     Memory = 0x100A, "WDFMEMORY";
-    Collection = 0x100E, "WDFCOLLECTION";
     Dpc = 0x1015, "WDFDPC";
     FileObject = 0x1018, "WDFFILEOBJECT";
     WaitLock = 0x1023, "WDFWAITLOCK";
@@ -45,7 +44,6 @@ kinds! {
     Interrupt = 0x1027, "WDFINTERRUPT";
     Timer = 0x1028, "WDFTIMER";
     CmResourceList = 0x1036, "WDFCMRESLIST";
-    IoTarget = 0x1200, "WDFIOTARGET";
     DmaEnabler = 0x1400, "WDFDMAENABLER";
     DmaTransaction = 0x1401, "WDFDMATRANSACTION";
     CommonBuffer = 0x1402, "WDFCOMMONBUFFER";

@@ -35,11 +35,7 @@ pub(super) fn adopt(parent: &Arc<dyn Object>, child: &Arc<dyn Object>) -> Result
     }
     tree.children.push(child.clone());
     drop(tree);
-    let device = super::search_for_device(parent);
     child.header().tree.lock().parent = Some(Arc::downgrade(parent));
-    if let Some(device) = device {
-        child.header().set_device(&device);
-    }
     Ok(())
 }
 

@@ -8,7 +8,7 @@
 
 use std::any::Any;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
 use crate::flat::*;
 
@@ -107,7 +107,6 @@ pub(crate) struct Header {
     flags: AtomicU32,
     tree: SpinCell<Tree>,
     contexts: Contexts,
-    device: OnceLock<Weak<Device>>,
 }
 
 impl Header {
@@ -125,7 +124,6 @@ impl Header {
                 children: Vec::new(),
             }),
             contexts: Contexts::default(),
-            device: OnceLock::new(),
         }
     }
 
@@ -154,17 +152,6 @@ impl Header {
         self.references.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// The nearest device above the object.
-    pub(crate) fn device(&self) -> Option<Arc<Device>> {
-        self.device.get().and_then(Weak::upgrade)
-    }
-
-    /// Says which device the object belongs to, when it has no parent to inherit it from.
-    pub(crate) fn set_device(&self, device: &Arc<Device>) {
-        // An object keeps the first device it was given.
-        let _ = self.device.set(Arc::downgrade(device));
-    }
-
     /// Forbids `WdfObjectDelete`.
     pub(crate) fn mark_no_delete(&self) {
         self.flags.fetch_or(NO_DELETE, Ordering::Relaxed);
@@ -183,11 +170,6 @@ impl Header {
     /// Callbacks, cleanup and destroy happen at `PASSIVE_LEVEL` only.
     pub(crate) fn mark_passive_callbacks(&self) {
         self.flags.fetch_or(PASSIVE_CALLBACKS, Ordering::Relaxed);
-    }
-
-    /// Whether callbacks run at `PASSIVE_LEVEL` only.
-    pub(crate) fn has_passive_callbacks(&self) -> bool {
-        self.flag(PASSIVE_CALLBACKS)
     }
 
     /// The contexts of the object.
@@ -290,11 +272,6 @@ pub(crate) fn delete_early_disposed<T: Object>(object: &Arc<T>) {
 /// Cuts the disposed children off (`DestroyChildren`).
 pub(crate) fn destroy_children<T: Object>(object: &Arc<T>) {
     lifetime::destroy_children(object.header());
-}
-
-/// Gives a reference back; the last one destroys the object.
-pub(crate) fn release(object: &Arc<dyn Object>) {
-    lifetime::release(object);
 }
 
 /// A counted reference to an object, given back when dropped.

@@ -136,17 +136,14 @@ impl Capabilities {
     /// `PNP_DEVICE_*` for what the drivers below say.
     pub(super) fn device_state(&self, below: u32) -> u32 {
         let bits = [
-            (self.state.Disabled, PNP_DEVICE_DISABLED as u32),
-            (
-                self.state.DontDisplayInUI,
-                PNP_DEVICE_DONT_DISPLAY_IN_UI as u32,
-            ),
-            (self.state.Failed, PNP_DEVICE_FAILED as u32),
-            (self.state.NotDisableable, PNP_DEVICE_NOT_DISABLEABLE as u32),
-            (self.state.Removed, PNP_DEVICE_REMOVED as u32),
+            (self.state.Disabled, PNP_DEVICE_DISABLED),
+            (self.state.DontDisplayInUI, PNP_DEVICE_DONT_DISPLAY_IN_UI),
+            (self.state.Failed, PNP_DEVICE_FAILED),
+            (self.state.NotDisableable, PNP_DEVICE_NOT_DISABLEABLE),
+            (self.state.Removed, PNP_DEVICE_REMOVED),
             (
                 self.state.ResourcesChanged,
-                PNP_DEVICE_RESOURCE_REQUIREMENTS_CHANGED as u32,
+                PNP_DEVICE_RESOURCE_REQUIREMENTS_CHANGED,
             ),
         ];
         bits.into_iter()
@@ -188,18 +185,12 @@ mod tests {
     #[test]
     fn the_drivers_word_changes_single_bits_of_the_state() {
         let mut own = Capabilities::default();
-        assert_eq!(
-            own.device_state(PNP_DEVICE_DISABLED as u32),
-            PNP_DEVICE_DISABLED as u32
-        );
+        assert_eq!(own.device_state(PNP_DEVICE_DISABLED), PNP_DEVICE_DISABLED);
         let mut state = own.state();
         state.Disabled = WdfFalse;
         state.Failed = WdfTrue;
         own.set_state(&state);
-        assert_eq!(
-            own.device_state(PNP_DEVICE_DISABLED as u32),
-            PNP_DEVICE_FAILED as u32
-        );
+        assert_eq!(own.device_state(PNP_DEVICE_DISABLED), PNP_DEVICE_FAILED);
     }
 
     #[test]

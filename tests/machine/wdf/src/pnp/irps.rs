@@ -85,7 +85,7 @@ impl Pnp {
             .state
             .with(|state| state.failed || state.internal_failure);
         let own = self.capabilities.with(|own| own.device_state(below));
-        let shown = own | if failed { PNP_DEVICE_FAILED as u32 } else { 0 };
+        let shown = own | if failed { PNP_DEVICE_FAILED } else { 0 };
         irp.set_information(shown as usize);
         self.complete(irp, STATUS_SUCCESS)
     }
@@ -94,8 +94,10 @@ impl Pnp {
         let Some(callback) = self.callbacks.EvtDeviceRelationsQuery else {
             return;
         };
+        // SAFETY: the packet is the framework's.
+        let parameters = unsafe { &*irp.parameters() };
         // SAFETY: the parameters of this minor function.
-        let relation = unsafe { (*irp.parameters()).QueryDeviceRelations };
+        let relation = unsafe { parameters.QueryDeviceRelations };
         // SAFETY: the driver registered the callback.
         unsafe { callback(device.handle(), relation.Type) };
     }

@@ -100,11 +100,6 @@ impl Pnp {
         self.state.with(|state| state.power)
     }
 
-    /// Whether the driver decides about the device's power.
-    pub(crate) fn is_power_policy_owner(&self) -> bool {
-        self.power_policy_owner
-    }
-
     /// What the driver says the device can do.
     pub(crate) fn capabilities(&self) -> &Record<Capabilities> {
         &self.capabilities

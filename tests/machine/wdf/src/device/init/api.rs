@@ -49,7 +49,7 @@ pub(crate) unsafe extern "win64" fn WdfDeviceInitSetIoTypeEx(
     // SAFETY: checked not to be null; the driver's structure.
     let config = unsafe { *config };
     if config.Size as usize != size_of::<WDF_IO_TYPE_CONFIG>() {
-        return bad_size(globals, "WDF_IO_TYPE_CONFIG", config.Size as u32);
+        return bad_size(globals, "WDF_IO_TYPE_CONFIG", config.Size);
     }
     device_init.io_type = config.ReadWriteIoType;
 }
@@ -120,7 +120,7 @@ pub(crate) unsafe extern "win64" fn WdfDeviceInitSetDeviceType(
     device_init: PWDFDEVICE_INIT,
     device_type: DEVICE_TYPE,
 ) {
-    init(globals, device_init).device_type = device_type as u32;
+    init(globals, device_init).device_type = device_type;
 }
 
 /// Sets or adds characteristics.
@@ -139,7 +139,7 @@ pub(crate) unsafe extern "win64" fn WdfDeviceInitSetCharacteristics(
     } else {
         0
     };
-    device_init.characteristics = kept | characteristics as u32;
+    device_init.characteristics = kept | characteristics;
 }
 
 /// Names the device object. Errors: none here; a name in use shows when the device is created.
@@ -152,7 +152,7 @@ pub(crate) unsafe extern "win64" fn WdfDeviceInitAssignName(
     name: PCUNICODE_STRING,
 ) -> NTSTATUS {
     let device_init = init(globals, device_init);
-    if let Err(status) = verifier::check_irql(device_init.globals(), PASSIVE_LEVEL as u32) {
+    if let Err(status) = verifier::check_irql(device_init.globals(), PASSIVE_LEVEL) {
         return status;
     }
     // SAFETY: null (no name) or the driver's string.
@@ -170,7 +170,7 @@ pub(crate) unsafe extern "win64" fn WdfDeviceInitAssignSDDLString(
     sddl: PCUNICODE_STRING,
 ) -> NTSTATUS {
     let device_init = init(globals, device_init);
-    if let Err(status) = verifier::check_irql(device_init.globals(), PASSIVE_LEVEL as u32) {
+    if let Err(status) = verifier::check_irql(device_init.globals(), PASSIVE_LEVEL) {
         return status;
     }
     // SAFETY: null (the default again) or the driver's string.
@@ -212,11 +212,7 @@ pub(crate) unsafe extern "win64" fn WdfDeviceInitSetPnpPowerEventCallbacks(
     // SAFETY: checked not to be null; the driver's structure.
     let callbacks = unsafe { *callbacks };
     if callbacks.Size as usize != size_of::<WDF_PNPPOWER_EVENT_CALLBACKS>() {
-        return bad_size(
-            globals,
-            "WDF_PNPPOWER_EVENT_CALLBACKS",
-            callbacks.Size as u32,
-        );
+        return bad_size(globals, "WDF_PNPPOWER_EVENT_CALLBACKS", callbacks.Size);
     }
     if callbacks.EvtDeviceUsageNotification.is_some()
         && callbacks.EvtDeviceUsageNotificationEx.is_some()
@@ -246,7 +242,7 @@ pub(crate) unsafe extern "win64" fn WdfDeviceInitSetFileObjectConfig(
     // SAFETY: checked not to be null; the driver's structure.
     let config = unsafe { *config };
     if config.Size as usize != size_of::<WDF_FILEOBJECT_CONFIG>() {
-        return bad_size(globals, "WDF_FILEOBJECT_CONFIG", config.Size as u32);
+        return bad_size(globals, "WDF_FILEOBJECT_CONFIG", config.Size);
     }
     let class = config.FileObjectClass as u32 & !(WdfFileObjectCanBeOptional as u32);
     if class == WdfFileObjectInvalid as u32 || class > WdfFileObjectWdfCannotUseFsContexts as u32 {
@@ -371,7 +367,7 @@ pub(crate) unsafe extern "win64" fn WdfFdoInitOpenRegistryKey(
     match registry::open_device_key(
         globals,
         device_init.physical.0,
-        kind as u32,
+        kind,
         access,
         attributes.as_ref(),
     ) {

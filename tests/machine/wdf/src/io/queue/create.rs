@@ -214,15 +214,11 @@ mod tests {
         // SAFETY: a whole structure is there.
         let whole = unsafe { normalize(&raw const old) }.expect("a size of version 1.7");
         // SAFETY: the union has one member.
-        assert_eq!(
-            unsafe { whole.Settings.Parallel.NumberOfPresentedRequests },
-            ULONG::MAX
-        );
+        let presented = unsafe { whole.Settings.Parallel.NumberOfPresentedRequests };
+        assert_eq!(presented, ULONG::MAX);
         old.Size = 5;
         // SAFETY: as above.
-        assert_eq!(
-            unsafe { normalize(&raw const old) }.err(),
-            Some(STATUS_INFO_LENGTH_MISMATCH)
-        );
+        let refused = unsafe { normalize(&raw const old) };
+        assert_eq!(refused.err(), Some(STATUS_INFO_LENGTH_MISMATCH));
     }
 }

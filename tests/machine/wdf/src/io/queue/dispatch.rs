@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::flat::*;
 
-use super::{Callbacks, Notification, PowerState, Queue, State};
+use super::{Notification, PowerState, Queue, State};
 use crate::io::request::{Flags, List, Owner, Request};
 use crate::lock::{SpinGuard, serialized};
 use crate::trace;
@@ -289,46 +289,25 @@ impl Queue {
             irp.input_length(),
         );
         let code = irp.control_code();
-        serialized(self.callback_lock.as_deref(), || match (major, callbacks) {
-            // SAFETY: the driver registered the callback.
-            (
-                IRP_MJ_READ,
-                Callbacks {
-                    read: Some(read), ..
-                },
-            ) => unsafe { read(queue, handle, length as usize) },
-            // SAFETY: the driver registered the callback.
-            (
-                IRP_MJ_WRITE,
-                Callbacks {
-                    write: Some(write), ..
-                },
-            ) => unsafe { write(queue, handle, length as usize) },
-            // SAFETY: the driver registered the callback.
-            (
-                IRP_MJ_DEVICE_CONTROL,
-                Callbacks {
-                    control: Some(control),
-                    ..
-                },
-            ) => unsafe { control(queue, handle, output as usize, input as usize, code as _) },
-            // SAFETY: the driver registered the callback.
-            (
-                IRP_MJ_INTERNAL_DEVICE_CONTROL,
-                Callbacks {
-                    internal_control: Some(control),
-                    ..
-                },
-            ) => unsafe { control(queue, handle, output as usize, input as usize, code as _) },
-            // SAFETY: the driver registered the callback.
-            (
-                _,
-                Callbacks {
-                    default: Some(default),
-                    ..
-                },
-            ) => unsafe { default(queue, handle) },
-            (_, Callbacks { default: None, .. }) => {}
+        let control = match major {
+            IRP_MJ_DEVICE_CONTROL => callbacks.control,
+            IRP_MJ_INTERNAL_DEVICE_CONTROL => callbacks.internal_control,
+            _ => None,
+        };
+        serialized(self.callback_lock.as_deref(), || {
+            if let (IRP_MJ_READ, Some(read)) = (major, callbacks.read) {
+                // SAFETY: the driver registered the callback.
+                unsafe { read(queue, handle, length as usize) };
+            } else if let (IRP_MJ_WRITE, Some(write)) = (major, callbacks.write) {
+                // SAFETY: the driver registered the callback.
+                unsafe { write(queue, handle, length as usize) };
+            } else if let Some(control) = control {
+                // SAFETY: the driver registered the callback.
+                unsafe { control(queue, handle, output as usize, input as usize, code as _) };
+            } else if let Some(default) = callbacks.default {
+                // SAFETY: the driver registered the callback.
+                unsafe { default(queue, handle) };
+            }
         });
     }
 

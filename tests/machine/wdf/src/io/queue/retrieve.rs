@@ -126,7 +126,7 @@ impl Queue {
     /// Reads and writes of no bytes complete without the driver, unless it wants them.
     fn completes_itself(&self, request: &Request) -> bool {
         let irp = request.irp();
-        let transfer = irp.major() == IRP_MJ_READ as u32 || irp.major() == IRP_MJ_WRITE as u32;
+        let transfer = irp.major() == IRP_MJ_READ || irp.major() == IRP_MJ_WRITE;
         transfer && irp.transfer_length() == 0 && !self.zero_length
     }
 

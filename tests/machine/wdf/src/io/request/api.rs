@@ -93,7 +93,7 @@ pub(crate) unsafe extern "win64" fn WdfRequestCompleteWithPriorityBoost(
 ) {
     let request = request(globals, value);
     if may_complete(&request) {
-        request.with(|state| state.boost = boost as i8);
+        request.with(|state| state.boost = boost);
         request.complete(status);
     }
 }

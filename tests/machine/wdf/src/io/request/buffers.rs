@@ -34,7 +34,7 @@ impl Request {
     pub(crate) fn mdl(&self) -> Result<Mdl, NTSTATUS> {
         let irp = self.verified_irp()?;
         if irp.is_control() {
-            if transfer_method(irp.control_code()) == METHOD_NEITHER as u32 {
+            if transfer_method(irp.control_code()) == METHOD_NEITHER {
                 return self.refuse("has no MDL: its control code is METHOD_NEITHER");
             }
             return self.system_buffer_mdl(irp, irp.input_length());
@@ -42,8 +42,7 @@ impl Request {
         match self.device().settings().io_type {
             WdfDeviceIoDirect => self.direct_mdl(irp),
             WdfDeviceIoBuffered => {
-                let transfers =
-                    irp.major() == IRP_MJ_READ as u32 || irp.major() == IRP_MJ_WRITE as u32;
+                let transfers = irp.major() == IRP_MJ_READ || irp.major() == IRP_MJ_WRITE;
                 if transfers {
                     self.system_buffer_mdl(irp, irp.transfer_length())
                 } else {
@@ -162,9 +161,9 @@ impl Request {
             return Err(STATUS_BUFFER_TOO_SMALL);
         }
         if irp.is_control() {
-            let user_neither = transfer_method(irp.control_code()) == METHOD_NEITHER as u32
-                && irp.from_user()
-                && irp.major() == IRP_MJ_DEVICE_CONTROL as u32;
+            let user_neither = transfer_method(irp.control_code()) == METHOD_NEITHER
+                && irp.is_from_user()
+                && irp.major() == IRP_MJ_DEVICE_CONTROL;
             if user_neither {
                 return self.refuse("has a user's own buffer: its control code is METHOD_NEITHER");
             }
@@ -199,7 +198,7 @@ impl Request {
                 address: irp.system_buffer(),
                 length: length as usize,
             }),
-            _ if irp.from_user() && irp.major() == IRP_MJ_DEVICE_CONTROL as u32 => {
+            _ if irp.is_from_user() && irp.major() == IRP_MJ_DEVICE_CONTROL => {
                 self.refuse("has a user's own buffer: its control code is METHOD_NEITHER")
             }
             _ => Ok(Buffer {

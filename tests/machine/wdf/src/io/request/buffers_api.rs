@@ -19,7 +19,7 @@ fn request(globals: PWDF_DRIVER_GLOBALS, value: WDFREQUEST) -> Arc<Request> {
 impl Request {
     /// What the driver reads: the data of a write, the input of a device control.
     fn input(&self) -> Result<Buffer, NTSTATUS> {
-        if self.irp().major() == IRP_MJ_READ as u32 {
+        if self.irp().major() == IRP_MJ_READ {
             return Err(STATUS_INVALID_DEVICE_REQUEST);
         }
         self.buffer()
@@ -28,7 +28,7 @@ impl Request {
     /// What the driver writes: the data of a read, the output of a device control.
     fn output(&self) -> Result<Buffer, NTSTATUS> {
         let irp = self.irp();
-        if irp.major() == IRP_MJ_WRITE as u32 {
+        if irp.major() == IRP_MJ_WRITE {
             return Err(STATUS_INVALID_DEVICE_REQUEST);
         }
         if irp.is_control() {
@@ -111,7 +111,7 @@ pub(crate) unsafe extern "win64" fn WdfRequestRetrieveInputWdmMdl(
     verifier::not_null(request.globals(), mdl, "Mdl");
     // SAFETY: checked not to be null.
     unsafe { mdl.write(std::ptr::null_mut()) };
-    if request.irp().major() == IRP_MJ_READ as u32 {
+    if request.irp().major() == IRP_MJ_READ {
         return STATUS_INVALID_DEVICE_REQUEST;
     }
     deliver(request.mdl().map(|mdl| mdl.raw()), mdl)
@@ -131,7 +131,7 @@ pub(crate) unsafe extern "win64" fn WdfRequestRetrieveOutputWdmMdl(
     // SAFETY: checked not to be null.
     unsafe { mdl.write(std::ptr::null_mut()) };
     let irp = request.irp();
-    if irp.major() == IRP_MJ_WRITE as u32 {
+    if irp.major() == IRP_MJ_WRITE {
         return STATUS_INVALID_DEVICE_REQUEST;
     }
     let found = if irp.is_control() {

@@ -30,7 +30,7 @@ pub(super) fn visible_status(status: NTSTATUS) -> NTSTATUS {
 fn buffer_length(irp: Irp) -> Option<u32> {
     match irp.major() as _ {
         IRP_MJ_READ | IRP_MJ_WRITE => Some(irp.transfer_length()),
-        IRP_MJ_DEVICE_CONTROL if irp.from_user() && irp.output_length() > 0 => {
+        IRP_MJ_DEVICE_CONTROL if irp.is_from_user() && irp.output_length() > 0 => {
             Some(irp.output_length())
         }
         _ => None,
@@ -83,7 +83,7 @@ impl Request {
             state.irp = None;
             state.boost
         });
-        if irp.major() == IRP_MJ_CREATE as u32 {
+        if irp.major() == IRP_MJ_CREATE {
             self.device().files.create_completed(self.device(), irp);
         }
         irp.complete(boost);
@@ -156,11 +156,11 @@ impl Request {
 
     /// A buffered device control without output must not have its buffer copied back, whatever the driver reports.
     fn forget_input_copy(&self, irp: Irp) {
-        let copies_back = irp.major() == IRP_MJ_DEVICE_CONTROL as u32
-            && transfer_method(irp.control_code()) == METHOD_BUFFERED as u32
-            && irp.from_user()
+        let copies_back = irp.major() == IRP_MJ_DEVICE_CONTROL
+            && transfer_method(irp.control_code()) == METHOD_BUFFERED
+            && irp.is_from_user()
             && irp.output_length() == 0
-            && irp.flags() & IRP_INPUT_OPERATION as u32 != 0;
+            && irp.flags() & IRP_INPUT_OPERATION != 0;
         if !copies_back {
             return;
         }
@@ -171,7 +171,7 @@ impl Request {
             );
             verifier::break_point(self.globals());
         }
-        irp.set_flags(irp.flags() & !(IRP_INPUT_OPERATION as u32));
+        irp.set_flags(irp.flags() & !IRP_INPUT_OPERATION);
     }
 }
 
