@@ -3,6 +3,7 @@
 use machine_nt::exports::exports;
 use machine_nt::io::driver;
 use machine_nt::registry;
+use machine_pe::image::EntryPoint;
 use machine_pe::{Image, LoadError};
 use nt_sys::*;
 
@@ -33,7 +34,7 @@ impl LoadedDriver {
                 faults::set_image(image.name(), image.addresses());
                 let entry = image.entry_point();
                 // SAFETY: the types differ only in what the two pointers point to.
-                let entry = unsafe { std::mem::transmute::<_, Entry>(entry) };
+                let entry = unsafe { std::mem::transmute::<EntryPoint, Entry>(entry) };
                 (Some(image), entry)
             }
             DriverSource::Test(driver) => (None, driver.install()),

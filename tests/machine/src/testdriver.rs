@@ -61,8 +61,9 @@ impl TestDriver {
 #[doc(hidden)]
 pub unsafe fn function<F: Copy>(index: i32) -> F {
     let table = FUNCTIONS.load(Ordering::Relaxed).cast::<F>();
+    let entry = table.wrapping_add(index as usize);
     // SAFETY: the table has that many entries, all of the size of a function pointer; the type is the caller's promise.
-    unsafe { table.add(index as usize).read() }
+    unsafe { entry.read() }
 }
 
 /// The driver's globals. Used by [`ddi!`](crate::ddi).
