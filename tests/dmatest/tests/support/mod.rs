@@ -24,6 +24,7 @@ pub struct System {
     pub name: &'static str,
     pub board: Board,
     pub interrupts: Interrupts,
+    configure: fn(&mut Config),
     seed: u64,
 }
 
@@ -33,12 +34,17 @@ impl System {
             name,
             board,
             interrupts,
+            configure: |_| {},
             seed: 1,
         }
     }
 
     pub fn seeded(self, seed: u64) -> Self {
         Self { seed, ..self }
+    }
+
+    pub fn configured(self, configure: fn(&mut Config)) -> Self {
+        Self { configure, ..self }
     }
 
     /// Runs `test` in a machine whose device has not been started; then the driver is unloaded, with all checks.
@@ -50,6 +56,7 @@ impl System {
         config.device = self.board;
         config.interrupts = self.interrupts;
         config.seed = self.seed;
+        (self.configure)(&mut config);
         machine::run(config, move |machine| {
             test(machine);
             machine.shut_down();
@@ -73,9 +80,9 @@ pub fn open(machine: &Machine) -> MachineDevice {
 }
 
 /// Every check of `dmatest verify`.
-pub fn verify_all(device: &MachineDevice, seed: u64) {
+pub fn verify_all(device: &MachineDevice) {
     let info = query_info(device).expect("GET_INFO");
-    let verdict = verify::verify(device, &info, seed, |outcome| println!("{outcome:?}"));
+    let verdict = verify::verify(device, &info, 1, |outcome| println!("{outcome:?}"));
     verdict.expect("every check");
 }
 
