@@ -16,6 +16,7 @@ pub(crate) use nt_sys::_MM_PAGE_PRIORITY::*;
 pub(crate) use nt_sys::_MODE::*;
 pub(crate) use nt_sys::_POWER_STATE_TYPE::*;
 pub(crate) use nt_sys::_SYSTEM_POWER_STATE::*;
+pub(crate) use nt_sys::_TIMER_TYPE::*;
 pub(crate) use nt_sys::_WDF_BUGCHECK_CODES::*;
 pub(crate) use nt_sys::_WDF_DEVICE_FAILED_ACTION::*;
 pub(crate) use nt_sys::_WDF_DEVICE_IO_TYPE::*;

@@ -8,6 +8,7 @@
 //! - [`pnp`]: the state machine that start, stop, power and removal drive;
 //! - [`io`]: queues, requests, file objects;
 //! - [`interrupt`], [`dma`]: the hardware's side;
+//! - [`deferred`]: DPCs, timers, work items;
 //! - [`verifier`], [`trace`], [`dump`]: what is checked and what can be seen.
 //!
 //! Comments name the file of the published source whose behaviour a module has.
@@ -18,6 +19,7 @@
     reason = "the framework's functions have their Windows names"
 )]
 
+mod deferred;
 mod device;
 mod dma;
 mod driver;

@@ -53,6 +53,25 @@ macro_rules! offered {
 }
 
 offered! {
+    deferred::dpc {
+        WdfDpcCreate: PFN_WDFDPCCREATE,
+        WdfDpcEnqueue: PFN_WDFDPCENQUEUE,
+        WdfDpcCancel: PFN_WDFDPCCANCEL,
+        WdfDpcGetParentObject: PFN_WDFDPCGETPARENTOBJECT,
+        WdfDpcWdmGetDpc: PFN_WDFDPCWDMGETDPC,
+    }
+    deferred::timer {
+        WdfTimerCreate: PFN_WDFTIMERCREATE,
+        WdfTimerStart: PFN_WDFTIMERSTART,
+        WdfTimerStop: PFN_WDFTIMERSTOP,
+        WdfTimerGetParentObject: PFN_WDFTIMERGETPARENTOBJECT,
+    }
+    deferred::work_item {
+        WdfWorkItemCreate: PFN_WDFWORKITEMCREATE,
+        WdfWorkItemEnqueue: PFN_WDFWORKITEMENQUEUE,
+        WdfWorkItemGetParentObject: PFN_WDFWORKITEMGETPARENTOBJECT,
+        WdfWorkItemFlush: PFN_WDFWORKITEMFLUSH,
+    }
     device {
         WdfDeviceGetDeviceState: PFN_WDFDEVICEGETDEVICESTATE,
         WdfDeviceSetDeviceState: PFN_WDFDEVICESETDEVICESTATE,

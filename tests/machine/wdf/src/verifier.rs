@@ -116,13 +116,5 @@ pub(crate) fn access_violation(globals: &DriverGlobals, why: &str) -> ! {
         unsafe { KeBugCheckEx(DRIVER_IRQL_NOT_LESS_OR_EQUAL as _, 0, irql as _, 0, 0) }
     }
     // SAFETY: never returns.
-    unsafe {
-        KeBugCheckEx(
-            KMODE_EXCEPTION_NOT_HANDLED as _,
-            ACCESS_VIOLATION,
-            0,
-            0,
-            0,
-        )
-    }
+    unsafe { KeBugCheckEx(KMODE_EXCEPTION_NOT_HANDLED as _, ACCESS_VIOLATION, 0, 0, 0) }
 }

@@ -38,6 +38,12 @@ impl Rules {
         parent_required: true,
         ..Self::PLAIN
     };
+    /// A parent must be given; the level may be chosen.
+    pub(crate) const TIMER: Self = Self {
+        parent_required: true,
+        execution_level: true,
+        ..Self::PLAIN
+    };
     /// Level and scope may be chosen.
     pub(crate) const CALLBACKS: Self = Self {
         execution_level: true,
