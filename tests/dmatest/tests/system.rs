@@ -14,7 +14,7 @@ use harness::Suite;
 use machine::user::{Access, Token};
 use machine::{Config, Device as Board, Interrupts};
 
-use support::{System, WINDOW, open, round_trip, verify_all};
+use support::{Requests, System, WINDOW, open, round_trip, verify_all};
 
 /// Every board and every way it can interrupt.
 const SYSTEMS: [System; 4] = [
@@ -28,7 +28,7 @@ const SYSTEMS: [System; 4] = [
 type Test = (&'static str, fn(System));
 
 /// What holds on every board.
-const EVERYWHERE: [Test; 11] = [
+const EVERYWHERE: [Test; 14] = [
     ("info", info),
     ("verify", verify_everything),
     ("demo", demo_adds_up),
@@ -45,6 +45,18 @@ const EVERYWHERE: [Test; 11] = [
     ("restart", restart),
     ("rebalance", rebalance),
     ("suspend_and_resume", suspend_and_resume),
+    (
+        "suspend_with_requests_under_way",
+        suspend_with_requests_under_way,
+    ),
+    (
+        "rebalance_with_requests_under_way",
+        rebalance_with_requests_under_way,
+    ),
+    (
+        "pulled_out_with_requests_under_way",
+        pulled_out_with_requests_under_way,
+    ),
     ("remove_and_unload", remove_and_unload),
 ];
 
@@ -242,5 +254,37 @@ fn remove_and_unload(system: System) {
             process.open(&path, Access::READ).err(),
             Some(machine::user::Win32Error::FILE_NOT_FOUND)
         );
+    });
+}
+
+/// A sleeping system keeps requests: the one in the engine is waited for, the others go on after waking up.
+fn suspend_with_requests_under_way(system: System) {
+    system.run(|machine, device| {
+        let requests = Requests::start(device);
+        machine.suspend().expect("asleep");
+        machine.resume().expect("awake");
+        requests.wait_done();
+    });
+}
+
+/// The same when the device is stopped for other resources.
+fn rebalance_with_requests_under_way(system: System) {
+    system.run(|machine, device| {
+        let requests = Requests::start(device);
+        machine.rebalance().expect("rebalanced");
+        requests.wait_done();
+    });
+}
+
+/// Pulled out, every request ends, and the driver goes once the handle is closed.
+fn pulled_out_with_requests_under_way(system: System) {
+    system.run_machine(|machine| {
+        machine.start().expect("started");
+        let device = open(machine);
+        let requests = Requests::start(&device);
+        machine.surprise_remove().expect("pulled out");
+        requests.wait_removed();
+        drop(device);
+        machine.finish_removals();
     });
 }

@@ -7,7 +7,7 @@ use dmatest::machine_device::MachineDevice;
 use dmatest::pattern::{Pattern, difference};
 use dmatest::{Device, Direction, query_info, verify};
 use machine::nt_sys::GUID;
-use machine::user::Token;
+use machine::user::{Overlapped, Token, Win32Error};
 use machine::{Config, Device as Board, DriverSource, Interrupts, Machine};
 
 /// Bytes of edu's memory that every QEMU can move.
@@ -104,4 +104,45 @@ pub fn round_trip(device: &MachineDevice, offset: u64, length: usize, shift: usi
         .whole(Direction::Read, offset, length)
         .expect("read");
     assert_eq!(difference(&out[range.clone()], &back[range]), None);
+}
+
+/// Reads under way.
+pub struct Requests(Vec<Overlapped>);
+
+impl Requests {
+    /// Starts several, each of more than one transfer.
+    pub fn start(device: &MachineDevice) -> Self {
+        let start = |_| {
+            let buffer = device.buffer(3000).expect("memory");
+            device.start(Direction::Read, 0, buffer, 0..3000)
+        };
+        Self((0..5).map(start).collect())
+    }
+
+    /// Waits for all of them; each must have been carried out.
+    pub fn wait_done(self) {
+        for request in self.0 {
+            assert_eq!(request.wait().result, Ok(3000));
+        }
+    }
+
+    /// Waits for all of them, after the device was pulled out: the first may be done, one was in the engine and finds
+    /// the device removed, the others are cancelled where they wait.
+    pub fn wait_removed(self) {
+        let done = Ok(3000);
+        let removed = Err(Win32Error(dmatest::Win32Error::DEVICE_REMOVED.0));
+        let cancelled = Err(Win32Error::OPERATION_ABORTED);
+        let results: Vec<_> = self
+            .0
+            .into_iter()
+            .map(|request| request.wait().result)
+            .collect();
+        let rest = results.iter().skip_while(|result| **result == done);
+        let rest: Vec<_> = rest.skip_while(|result| **result == removed).collect();
+        assert!(!rest.is_empty(), "{results:?}");
+        assert!(
+            rest.into_iter().all(|result| *result == cancelled),
+            "{results:?}"
+        );
+    }
 }
