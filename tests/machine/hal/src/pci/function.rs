@@ -179,9 +179,13 @@ impl PciFunction {
         }
     }
 
-    /// The function has been pulled out: its configuration space is all ones and its registers answer no more.
+    /// The function has been pulled out: its configuration space is all ones, its registers answer no more, and it is no
+    /// master. An external board still has it, so there its access to memory is taken away.
     pub fn pull(&self) {
         let mut state = self.lock();
+        if !state.gone && state.assignment.is_some() {
+            self.must(self.function().change_command(0, STARTED));
+        }
         state.gone = true;
         let Some(assignment) = &state.assignment else {
             return;
