@@ -2,6 +2,7 @@
 
 use kmdf::driver::{self, DriverEvents};
 use kmdf::log::LogFailure;
+use kmdf::unicode::MultiString;
 use kmdf::{DeviceInit, NtStatus, Result};
 use wdk_sys::{NTSTATUS, PCUNICODE_STRING, PDRIVER_OBJECT};
 
@@ -30,12 +31,10 @@ unsafe extern "system" fn driver_entry(
 impl DriverEvents for Driver {
     /// Makes a card of the kind that the hardware identifiers name.
     fn device_add(init: DeviceInit) -> Result<()> {
-        // A PCI function has about ten identifiers of at most 40 characters.
-        let mut buffer = [0; 512];
         let ids = init
-            .hardware_ids(&mut buffer)
+            .hardware_ids()
             .or_log(c"reading the hardware identifiers")?;
-        if ids.identifies(Edu::HARDWARE_ID) {
+        if MultiString::new(&ids).identifies(Edu::HARDWARE_ID) {
             Card::<Edu>::add(init).or_log(c"adding an edu device")
         } else {
             Err(NtStatus::NOT_SUPPORTED).or_log(c"choosing the hardware")

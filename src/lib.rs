@@ -33,6 +33,12 @@
 
 extern crate wdk_panic;
 
+use wdk_alloc::WdkAllocator;
+
+/// Nonpaged pool, for what is sized when a device is added; the data path allocates nothing.
+#[global_allocator]
+static POOL: WdkAllocator = WdkAllocator;
+
 mod device;
 mod driver;
 mod hw;

@@ -1,6 +1,8 @@
 //! Device objects: how one is made, and what the framework tells it about plug and play and power.
 
+use alloc::vec::Vec;
 use core::marker::PhantomData;
+use core::mem::MaybeUninit;
 
 use wdk_sys::{
     _DEVICE_REGISTRY_PROPERTY, _WDF_DEVICE_IO_TYPE, _WDF_REQUEST_TYPE,
@@ -12,7 +14,7 @@ use wdk_sys::{
 use crate::context::{self, ContextType};
 use crate::queue::Queue;
 use crate::resources::ResourceList;
-use crate::unicode::{MultiString, WideStr};
+use crate::unicode::WideStr;
 use crate::versioned::size;
 use crate::{NtStatus, Result, ddi};
 
@@ -59,14 +61,31 @@ impl DeviceInit {
         Self { raw }
     }
 
-    /// The device's hardware identifiers, read into `buffer`. PASSIVE_LEVEL.
+    /// The device's hardware identifiers, a [`MultiString`](crate::unicode::MultiString). PASSIVE_LEVEL.
     ///
     /// # Errors
     ///
-    /// `STATUS_BUFFER_TOO_SMALL` if they do not fit, and what the bus driver answers.
-    pub fn hardware_ids<'b>(&self, buffer: &'b mut [u16]) -> Result<MultiString<'b>> {
+    /// What the bus driver answers; `STATUS_INSUFFICIENT_RESOURCES` if there is no memory for them.
+    pub fn hardware_ids(&self) -> Result<Vec<u16>> {
+        let mut bytes = 0;
+        match self.query_hardware_ids(&mut [], &mut bytes) {
+            // Only the size was asked for.
+            Ok(()) | Err(NtStatus::BUFFER_TOO_SMALL) => {}
+            Err(status) => return Err(status),
+        }
+        let mut ids = Vec::new();
+        ids.try_reserve_exact(bytes as usize / size_of::<u16>())
+            .map_err(|_| NtStatus::INSUFFICIENT_RESOURCES)?;
+        self.query_hardware_ids(ids.spare_capacity_mut(), &mut bytes)?;
+        let filled = (bytes as usize / size_of::<u16>()).min(ids.capacity());
+        // SAFETY: success means that so many units have been written.
+        unsafe { ids.set_len(filled) };
+        Ok(ids)
+    }
+
+    /// Reads the identifiers into `buffer`, and how many bytes they have into `bytes`.
+    fn query_hardware_ids(&self, buffer: &mut [MaybeUninit<u16>], bytes: &mut ULONG) -> Result<()> {
         let size = ULONG::try_from(size_of_val(buffer)).unwrap_or(ULONG::MAX);
-        let mut used = 0;
         // SAFETY: the structure is valid, and the buffer has that many bytes.
         let status = unsafe {
             ddi::WdfFdoInitQueryProperty(
@@ -74,14 +93,10 @@ impl DeviceInit {
                 _DEVICE_REGISTRY_PROPERTY::DevicePropertyHardwareID,
                 size,
                 buffer.as_mut_ptr().cast(),
-                &raw mut used,
+                bytes,
             )
         };
-        NtStatus::from_code(status).ok()?;
-        let units = buffer
-            .get(..used as usize / size_of::<u16>())
-            .unwrap_or_default();
-        Ok(MultiString::new(units))
+        NtStatus::from_code(status).ok()
     }
 
     /// Has buffers of reads and writes locked and described, not copied: what DMA needs. PASSIVE_LEVEL.
@@ -225,7 +240,7 @@ pub(crate) unsafe fn context<'a, T: ContextType>(device: WDFDEVICE) -> Option<&'
     unsafe { context::get(device.cast()) }
 }
 
-/// Runs a callback of the device that returns a status.
+/// Runs a callback of the device that returns a status. PASSIVE_LEVEL, which a debug image checks.
 ///
 /// # Safety
 ///
@@ -234,6 +249,7 @@ unsafe fn with_context<T: ContextType>(
     device: WDFDEVICE,
     callback: impl FnOnce(&T) -> Result<()>,
 ) -> NTSTATUS {
+    wdk::paged_code!();
     // SAFETY: as the caller vouches for.
     let outcome = unsafe { context::<T>(device) }
         .ok_or(NtStatus::INVALID_DEVICE_STATE)

@@ -35,6 +35,8 @@
 //! not even import `KeBugCheckEx`, which the panic handler calls.
 #![no_std]
 
+#[cfg(windows)]
+extern crate alloc;
 #[cfg(any(test, loom))]
 extern crate std;
 

@@ -60,8 +60,11 @@ const EVERYWHERE: [Test; 14] = [
     ("remove_and_unload", remove_and_unload),
 ];
 
+/// What a test changes in the configuration it is given.
+type Change = fn(&mut Config);
+
 /// Machines that Windows could be as well; everything must hold there too.
-const VARIATIONS: [(&str, fn(&mut Config)); 7] = [
+const VARIATIONS: [(&str, Change); 7] = [
     ("one_processor", |config| config.processors = 1),
     ("four_processors", |config| config.processors = 4),
     ("without_verifiers", |config| {
