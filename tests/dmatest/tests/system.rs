@@ -28,7 +28,7 @@ const SYSTEMS: [System; 4] = [
 type Test = (&'static str, fn(System));
 
 /// What holds on every board.
-const EVERYWHERE: [Test; 14] = [
+const EVERYWHERE: [Test; 15] = [
     ("info", info),
     ("verify", verify_everything),
     ("demo", demo_adds_up),
@@ -43,6 +43,7 @@ const EVERYWHERE: [Test; 14] = [
         closing_with_requests_pending,
     ),
     ("restart", restart),
+    ("no_memory_when_added", no_memory_when_added),
     ("rebalance", rebalance),
     ("suspend_and_resume", suspend_and_resume),
     (
@@ -220,6 +221,22 @@ fn restart(system: System) {
             drop(device);
             machine.remove().expect("removed");
         }
+    });
+}
+
+/// The driver gets no memory when the device is added: the device does not start, nothing is left behind, and the next
+/// start, with memory, is as good as any.
+fn no_memory_when_added(system: System) {
+    system.run_machine(|machine| {
+        machine::fail_allocation(Some(1));
+        let refused = machine.start().expect_err("no memory").to_string();
+        assert!(refused.contains("0xc000009a"), "{refused}");
+        machine::fail_allocation(None);
+        machine.start().expect("started");
+        let device = open(machine);
+        round_trip(&device, 1, 3000, 9);
+        drop(device);
+        machine.remove().expect("removed");
     });
 }
 
