@@ -18,6 +18,7 @@ pub enum Expectation {
 pub struct BugCheck {
     code: u32,
     parameters: [Option<u64>; 4],
+    printed: Option<String>,
     words: Vec<String>,
 }
 
@@ -33,6 +34,7 @@ pub fn bug_check(code: u32) -> BugCheck {
     BugCheck {
         code,
         parameters: [None; 4],
+        printed: None,
         words: Vec::new(),
     }
 }
@@ -56,6 +58,13 @@ impl BugCheck {
     #[must_use]
     pub fn p2(self, value: u64) -> Self {
         self.parameter(1, value)
+    }
+
+    /// The second parameter must be the hexadecimal number that the test printed after `words`: a handle, for instance.
+    #[must_use]
+    pub fn p2_after(mut self, words: impl Into<String>) -> Self {
+        self.printed = Some(words.into());
+        self
     }
 
     /// The third parameter must be `value`.
@@ -99,6 +108,16 @@ impl BugCheck {
                     "parameter {} of 0x{code:X} is 0x{:X}, expected 0x{expected:X}",
                     index + 1,
                     parameters[index],
+                ));
+            }
+        }
+        if let Some(words) = &self.printed {
+            let value = number_after(output, words)
+                .ok_or_else(|| format!("the output has no number after {words:?}"))?;
+            if parameters[1] != value {
+                return Err(format!(
+                    "parameter 2 of 0x{code:X} is 0x{:X}, and 0x{value:X} was printed after {words:?}",
+                    parameters[1],
                 ));
             }
         }
@@ -175,6 +194,16 @@ fn stop_line(output: &str) -> Option<(u32, [u64; 4])> {
     Some((u32::from_str_radix(code.trim(), 16).ok()?, parameters))
 }
 
+/// The hexadecimal number, with its 0x, that follows `words` in `output`.
+fn number_after(output: &str, words: &str) -> Option<u64> {
+    let (_, rest) = output.split_once(words)?;
+    let rest = rest.trim_start().strip_prefix("0x")?;
+    let end = rest
+        .find(|c: char| !c.is_ascii_hexdigit())
+        .unwrap_or(rest.len());
+    u64::from_str_radix(&rest[..end], 16).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,6 +225,17 @@ mod tests {
             .says("WdfDmaTransactionExecute")
             .into();
         assert_eq!(expectation.check(Some(BUG_CHECK_EXIT), STOP), Ok(()));
+    }
+
+    #[test]
+    fn a_handle_is_compared_with_the_one_printed() {
+        let check = |printed: &str| {
+            Expectation::from(bug_check(0x10D).p2_after("handle "))
+                .check(Some(BUG_CHECK_EXIT), &format!("handle {printed}\n{STOP}"))
+        };
+        assert_eq!(check("0x7f0012345678"), Ok(()));
+        assert!(check("0x7f0012345679").unwrap_err().contains("parameter 2"));
+        assert!(check("nothing").unwrap_err().contains("no number"));
     }
 
     #[test]
