@@ -1,0 +1,372 @@
+//! The order in which the framework calls a driver on the way up and down, whole, and what it calls when one of them fails.
+
+use harness::Suite;
+use machine::Machine;
+use machine::ddi;
+use machine::nt_sys::*;
+
+use crate::recorder::{self, Plan, complete_oldest, fail, recorded, take_held};
+
+const INTO_D0: &[&str] = &[
+    "D0Entry",
+    "InterruptEnable",
+    "D0EntryPostInterruptsEnabled",
+    "Fill 0",
+    "Enable 0",
+    "Start 0",
+    "Fill 1",
+    "Enable 1",
+    "Start 1",
+];
+const OUT_OF_D0: &[&str] = &[
+    "Stop 0",
+    "Disable 0",
+    "Flush 0",
+    "Stop 1",
+    "Disable 1",
+    "Flush 1",
+    "D0ExitPreInterruptsDisabled",
+    "InterruptDisable",
+    "D0Exit",
+];
+
+/// A callback that fails while the device starts, and all that is called until the device has failed.
+struct Failure {
+    test: &'static str,
+    failing: &'static str,
+    called: &'static [&'static str],
+}
+
+/// Of an enabler that fails, what would undo the failed step and the later ones is left out, but for Stop; enablers that were
+/// never reached are undone in full.
+const FAILURES: &[Failure] = &[
+    Failure {
+        test: "prepare_hardware_fails",
+        failing: "PrepareHardware",
+        called: &["PrepareHardware", "ReleaseHardware"],
+    },
+    Failure {
+        test: "d0_entry_fails",
+        failing: "D0Entry",
+        called: &["PrepareHardware", "D0Entry", "ReleaseHardware"],
+    },
+    Failure {
+        test: "post_interrupts_enabled_fails",
+        failing: "D0EntryPostInterruptsEnabled",
+        called: &[
+            "PrepareHardware",
+            "D0Entry",
+            "InterruptEnable",
+            "D0EntryPostInterruptsEnabled",
+            "InterruptDisable",
+            "D0Exit",
+            "ReleaseHardware",
+        ],
+    },
+    Failure {
+        test: "fill_of_the_first_enabler_fails",
+        failing: "Fill 0",
+        called: &[
+            "PrepareHardware",
+            "D0Entry",
+            "InterruptEnable",
+            "D0EntryPostInterruptsEnabled",
+            "Fill 0",
+            "Stop 0",
+            "Stop 1",
+            "Disable 1",
+            "Flush 1",
+            "D0ExitPreInterruptsDisabled",
+            "InterruptDisable",
+            "D0Exit",
+            "ReleaseHardware",
+        ],
+    },
+    Failure {
+        test: "enable_of_the_first_enabler_fails",
+        failing: "Enable 0",
+        called: &[
+            "PrepareHardware",
+            "D0Entry",
+            "InterruptEnable",
+            "D0EntryPostInterruptsEnabled",
+            "Fill 0",
+            "Enable 0",
+            "Stop 0",
+            "Disable 0",
+            "Stop 1",
+            "Disable 1",
+            "Flush 1",
+            "D0ExitPreInterruptsDisabled",
+            "InterruptDisable",
+            "D0Exit",
+            "ReleaseHardware",
+        ],
+    },
+    Failure {
+        test: "start_of_the_first_enabler_fails",
+        failing: "Start 0",
+        called: &[
+            "PrepareHardware",
+            "D0Entry",
+            "InterruptEnable",
+            "D0EntryPostInterruptsEnabled",
+            "Fill 0",
+            "Enable 0",
+            "Start 0",
+            "Stop 0",
+            "Disable 0",
+            "Flush 0",
+            "Stop 1",
+            "Disable 1",
+            "Flush 1",
+            "D0ExitPreInterruptsDisabled",
+            "InterruptDisable",
+            "D0Exit",
+            "ReleaseHardware",
+        ],
+    },
+    Failure {
+        test: "fill_of_the_second_enabler_fails",
+        failing: "Fill 1",
+        called: &[
+            "PrepareHardware",
+            "D0Entry",
+            "InterruptEnable",
+            "D0EntryPostInterruptsEnabled",
+            "Fill 0",
+            "Enable 0",
+            "Start 0",
+            "Fill 1",
+            "Stop 0",
+            "Disable 0",
+            "Flush 0",
+            "Stop 1",
+            "D0ExitPreInterruptsDisabled",
+            "InterruptDisable",
+            "D0Exit",
+            "ReleaseHardware",
+        ],
+    },
+];
+
+pub fn tests(suite: Suite) -> Suite {
+    let suite = FAILURES.iter().fold(suite, |suite, failure| {
+        suite.passes(failure.test, || failed_start(failure))
+    });
+    suite
+        .passes("start_calls_in_order", start_calls_in_order)
+        .passes("sleep_and_wake_call_in_order", sleep_and_wake_call_in_order)
+        .passes("rebalance_calls_in_order", rebalance_calls_in_order)
+        .passes("removal_calls_in_order", removal_calls_in_order)
+        .passes(
+            "surprise_removal_calls_in_order",
+            surprise_removal_calls_in_order,
+        )
+        .passes(
+            "a_refused_query_stop_leaves_the_device_running",
+            a_refused_query_stop_leaves_the_device_running,
+        )
+        .passes(
+            "a_request_kept_while_asleep_is_resumed",
+            a_request_kept_while_asleep_is_resumed,
+        )
+        .passes(
+            "a_request_given_back_while_asleep_is_delivered_again",
+            a_request_given_back_while_asleep_is_delivered_again,
+        )
+        .passes(
+            "a_request_may_be_completed_in_io_stop",
+            a_request_may_be_completed_in_io_stop,
+        )
+}
+
+fn two_enablers() -> Plan {
+    Plan {
+        enablers: 2,
+        ..Plan::default()
+    }
+}
+
+/// All of `parts`, one after the other.
+fn sequence(parts: &[&[&'static str]]) -> Vec<&'static str> {
+    parts.concat()
+}
+
+fn failed_start(failure: &'static Failure) {
+    recorder::machine(
+        two_enablers(),
+        |_| {},
+        |machine| {
+            fail(failure.failing);
+            assert!(machine.start().is_err());
+            assert_eq!(recorded(), failure.called);
+        },
+    );
+}
+
+/// Runs `test` with the device started, and the start's own calls not recorded.
+fn started(test: impl FnOnce(&Machine) + 'static) {
+    recorder::machine(
+        two_enablers(),
+        |_| {},
+        |machine| {
+            machine.start().expect("the device starts");
+            recorded();
+            test(machine);
+            machine.shut_down();
+        },
+    );
+}
+
+fn start_calls_in_order() {
+    recorder::machine(
+        two_enablers(),
+        |_| {},
+        |machine| {
+            machine.start().expect("the device starts");
+            let expected = sequence(&[&["PrepareHardware"], INTO_D0, &["SelfManagedIoInit"]]);
+            assert_eq!(recorded(), expected);
+            machine.shut_down();
+        },
+    );
+}
+
+fn sleep_and_wake_call_in_order() {
+    started(|machine| {
+        machine.suspend().expect("asleep");
+        assert_eq!(
+            recorded(),
+            sequence(&[&["SelfManagedIoSuspend"], OUT_OF_D0])
+        );
+        machine.resume().expect("awake");
+        assert_eq!(recorded(), sequence(&[INTO_D0, &["SelfManagedIoRestart"]]));
+    });
+}
+
+fn rebalance_calls_in_order() {
+    started(|machine| {
+        machine.rebalance().expect("started again");
+        let expected = sequence(&[
+            &["QueryStop", "SelfManagedIoSuspend"],
+            OUT_OF_D0,
+            &["ReleaseHardware", "PrepareHardware"],
+            INTO_D0,
+            &["SelfManagedIoRestart"],
+        ]);
+        assert_eq!(recorded(), expected);
+    });
+}
+
+fn removal_calls_in_order() {
+    started(|machine| {
+        machine.remove().expect("removed");
+        let expected = sequence(&[
+            &["QueryRemove", "SelfManagedIoSuspend"],
+            OUT_OF_D0,
+            &[
+                "ReleaseHardware",
+                "SelfManagedIoFlush",
+                "SelfManagedIoCleanup",
+            ],
+        ]);
+        assert_eq!(recorded(), expected);
+    });
+}
+
+fn surprise_removal_calls_in_order() {
+    started(|machine| {
+        machine.surprise_remove().expect("pulled out");
+        machine.finish_removals();
+        let expected = sequence(&[
+            &["SurpriseRemoval", "SelfManagedIoSuspend"],
+            OUT_OF_D0,
+            &[
+                "ReleaseHardware",
+                "SelfManagedIoFlush",
+                "SelfManagedIoCleanup",
+            ],
+        ]);
+        assert_eq!(recorded(), expected);
+    });
+}
+
+fn a_refused_query_stop_leaves_the_device_running() {
+    started(|machine| {
+        fail("QueryStop");
+        assert!(machine.rebalance().is_err());
+        assert_eq!(recorded(), ["QueryStop"]);
+        fail("");
+        machine.rebalance().expect("started again");
+    });
+}
+
+/// Acknowledged without giving it back, a request stays in the driver's hands.
+fn a_request_kept_while_asleep_is_resumed() {
+    recorder::opened(Plan::default(), |machine, device| {
+        let read = device.read(8);
+        machine.suspend().expect("asleep");
+        assert_eq!(
+            recorded(),
+            [
+                "read 8",
+                "SelfManagedIoSuspend",
+                "IoStop 0x1",
+                "D0ExitPreInterruptsDisabled",
+                "InterruptDisable",
+                "D0Exit",
+            ]
+        );
+        machine.resume().expect("awake");
+        assert_eq!(
+            recorded(),
+            [
+                "D0Entry",
+                "InterruptEnable",
+                "D0EntryPostInterruptsEnabled",
+                "IoResume",
+                "SelfManagedIoRestart",
+            ]
+        );
+        complete_oldest(STATUS_SUCCESS);
+        assert_eq!(read.wait().status, STATUS_SUCCESS);
+    });
+}
+
+fn a_request_given_back_while_asleep_is_delivered_again() {
+    let stop = |request| unsafe {
+        assert_eq!(take_held(), request);
+        ddi!(WdfRequestStopAcknowledge(request, 1));
+    };
+    let plan = Plan {
+        stop,
+        ..Plan::default()
+    };
+    recorder::opened(plan, |machine, device| {
+        let read = device.read(8);
+        machine.suspend().expect("asleep");
+        recorded();
+        assert_eq!(recorder::held(), 0);
+        machine.resume().expect("awake");
+        let calls = recorded();
+        assert!(calls.contains(&"read 8".to_owned()), "{calls:?}");
+        assert!(!calls.contains(&"IoResume".to_owned()), "{calls:?}");
+        complete_oldest(STATUS_SUCCESS);
+        assert_eq!(read.wait().status, STATUS_SUCCESS);
+    });
+}
+
+fn a_request_may_be_completed_in_io_stop() {
+    let plan = Plan {
+        stop: |_| complete_oldest(STATUS_CANCELLED),
+        ..Plan::default()
+    };
+    recorder::opened(plan, |machine, device| {
+        let read = device.read(8);
+        machine.suspend().expect("asleep");
+        assert!(read.has_ended());
+        assert_eq!(read.wait().status, STATUS_CANCELLED);
+        machine.resume().expect("awake");
+        assert!(!recorded().contains(&"IoResume".to_owned()));
+    });
+}
