@@ -30,6 +30,14 @@ const OUT_OF_D0: &[&str] = &[
     "D0Exit",
 ];
 
+/// What follows when a device that had started fails.
+const FAILED_IN_USE: &[&str] = &[
+    "ReleaseHardware",
+    "SelfManagedIoFlush",
+    "SurpriseRemoval",
+    "SelfManagedIoCleanup",
+];
+
 /// A callback that fails while the device starts, and all that is called until the device has failed.
 struct Failure {
     test: &'static str,
@@ -59,6 +67,17 @@ const FAILURES: &[Failure] = &[
             "InterruptEnable",
             "D0EntryPostInterruptsEnabled",
             "InterruptDisable",
+            "D0Exit",
+            "ReleaseHardware",
+        ],
+    },
+    Failure {
+        test: "interrupt_enable_fails",
+        failing: "InterruptEnable",
+        called: &[
+            "PrepareHardware",
+            "D0Entry",
+            "InterruptEnable",
             "D0Exit",
             "ReleaseHardware",
         ],
@@ -156,6 +175,18 @@ pub fn tests(suite: Suite) -> Suite {
     });
     suite
         .passes("start_calls_in_order", start_calls_in_order)
+        .passes(
+            "self_managed_io_that_fails_takes_the_device_down",
+            self_managed_io_that_fails_takes_the_device_down,
+        )
+        .passes(
+            "a_failure_on_the_way_down_stops_nothing",
+            a_failure_on_the_way_down_stops_nothing,
+        )
+        .passes(
+            "an_enabler_that_fails_on_wake_takes_the_device_down",
+            an_enabler_that_fails_on_wake_takes_the_device_down,
+        )
         .passes("sleep_and_wake_call_in_order", sleep_and_wake_call_in_order)
         .passes("rebalance_calls_in_order", rebalance_calls_in_order)
         .passes("removal_calls_in_order", removal_calls_in_order)
@@ -230,6 +261,66 @@ fn start_calls_in_order() {
             machine.shut_down();
         },
     );
+}
+
+fn self_managed_io_that_fails_takes_the_device_down() {
+    recorder::machine(
+        two_enablers(),
+        |_| {},
+        |machine| {
+            fail("SelfManagedIoInit");
+            assert!(machine.start().is_err());
+            let expected = sequence(&[
+                &["PrepareHardware"],
+                INTO_D0,
+                &["SelfManagedIoInit"],
+                OUT_OF_D0,
+                &[
+                    "ReleaseHardware",
+                    "SelfManagedIoFlush",
+                    "SelfManagedIoCleanup",
+                ],
+            ]);
+            assert_eq!(recorded(), expected);
+        },
+    );
+}
+
+/// Every enabler is walked; then the device has failed, and the PnP manager takes it away.
+fn a_failure_on_the_way_down_stops_nothing() {
+    started(|machine| {
+        fail("Flush 0");
+        machine.suspend().expect("asleep");
+        machine.shut_down();
+        let expected = sequence(&[&["SelfManagedIoSuspend"], OUT_OF_D0, FAILED_IN_USE]);
+        assert_eq!(recorded(), expected);
+    });
+}
+
+/// As at the first start: what was never reached is undone in full.
+fn an_enabler_that_fails_on_wake_takes_the_device_down() {
+    started(|machine| {
+        machine.suspend().expect("asleep");
+        recorded();
+        fail("Enable 0");
+        machine.resume().expect("awake, but for this device");
+        machine.shut_down();
+        let expected = sequence(&[
+            &INTO_D0[..5],
+            &[
+                "Stop 0",
+                "Disable 0",
+                "Stop 1",
+                "Disable 1",
+                "Flush 1",
+                "D0ExitPreInterruptsDisabled",
+                "InterruptDisable",
+                "D0Exit",
+            ],
+            FAILED_IN_USE,
+        ]);
+        assert_eq!(recorded(), expected);
+    });
 }
 
 fn sleep_and_wake_call_in_order() {
