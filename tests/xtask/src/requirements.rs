@@ -75,7 +75,7 @@ pub struct Summary {
     pub held: usize,
     /// Not built yet.
     pub open: usize,
-    /// Cannot be tested without Windows.
+    /// Cannot be tested here.
     pub elsewhere: usize,
 }
 
