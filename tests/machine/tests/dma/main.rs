@@ -13,6 +13,8 @@ mod common_buffer;
 mod completion;
 mod enabler;
 mod states;
+mod transfer;
+mod waiting;
 
 use std::process::ExitCode;
 
@@ -22,5 +24,7 @@ fn main() -> ExitCode {
     let suite = states::add(Suite::new());
     let suite = enabler::add(suite);
     let suite = completion::add(suite);
+    let suite = transfer::add(suite);
+    let suite = waiting::add(suite);
     common_buffer::add(suite).main()
 }

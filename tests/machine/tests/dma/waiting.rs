@@ -1,0 +1,319 @@
+//! Transactions that wait for map registers: cancelling, immediate execution, reservations.
+
+use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use harness::Suite;
+use machine::ddi;
+use machine::nt_sys::*;
+
+use crate::bench::{
+    self, Buffer, DONE, FROM_DEVICE, LIST64, MORE, PACKET64, PAGE, Report, TO_DEVICE,
+    enabler_config, version3,
+};
+
+/// Map registers of the machine, and a buffer that needs them all.
+const REGISTERS: u32 = 4;
+const SPAN: (usize, usize) = (1, 3 * PAGE);
+
+pub fn add(suite: Suite) -> Suite {
+    suite
+        .passes("a_transaction_waits_for_map_registers", waits)
+        .passes("a_waiting_transaction_can_be_cancelled", cancelled)
+        .passes("a_deferred_grant_can_be_cancelled", deferred)
+        .passes(
+            "immediate_execution_does_not_wait_for_map_registers",
+            immediate,
+        )
+        .passes(
+            "immediate_execution_may_fail_between_two_transfers",
+            immediate_between,
+        )
+        .passes("arguments_of_reservations_are_checked", arguments)
+        .passes("reserved_map_registers_outlive_transactions", reserved)
+        .passes("reserved_map_registers_limit_a_transfer", few_reserved)
+        .passes("a_waiting_reservation_can_be_cancelled", reservation)
+        .passes("version_2_ignores_what_is_for_version_3", version_2)
+}
+
+fn scarce(test: impl FnOnce(WDFDEVICE) + Send + 'static) {
+    bench::configured(
+        Box::new(|config| config.hal.map_registers = REGISTERS),
+        test,
+    );
+}
+
+/// Two transactions of an enabler, each with a buffer that needs all map registers; the first one has them.
+fn two(device: WDFDEVICE, profile: WDF_DMA_PROFILE) -> [(WDFDMATRANSACTION, Buffer); 2] {
+    let enabler = bench::enabler(device, version3(profile, 3 * PAGE));
+    let two = [(); 2].map(|()| (bench::transaction(enabler), Buffer::chain(&[SPAN])));
+    bench::begin(two[0].0, &two[0].1, 3 * PAGE);
+    assert_eq!(bench::lengths(), [3 * PAGE]);
+    two
+}
+
+fn finish(transaction: WDFDMATRANSACTION) {
+    assert_eq!(bench::report(transaction, Report::Full), DONE);
+    bench::release(transaction);
+}
+
+fn waits() {
+    scarce(|device| {
+        for profile in [PACKET64, LIST64] {
+            let [(first, _), (second, buffer)] = &two(device, profile);
+            bench::begin(*second, buffer, 3 * PAGE);
+            assert_eq!(bench::lengths(), []);
+            finish(*first);
+            assert_eq!(bench::lengths(), [3 * PAGE]);
+            // It has them now.
+            assert!(!bench::cancel(*second));
+            finish(*second);
+        }
+    });
+}
+
+fn cancelled() {
+    scarce(|device| {
+        for profile in [PACKET64, LIST64] {
+            let [(first, _), (second, buffer)] = &two(device, profile);
+            bench::begin(*second, buffer, 3 * PAGE);
+            assert!(bench::cancel(*second));
+            bench::release(*second);
+            finish(*first);
+            assert_eq!(bench::lengths(), []);
+            // What was cancelled can be used again.
+            bench::begin(*second, buffer, 3 * PAGE);
+            assert_eq!(bench::lengths(), [3 * PAGE]);
+            finish(*second);
+        }
+    });
+}
+
+/// A millisecond, in which other threads and DPCs run.
+fn wait() {
+    let mut interval = LARGE_INTEGER { QuadPart: -10_000 };
+    let status = unsafe {
+        machine_nt::exports::KeDelayExecutionThread(
+            _MODE::KernelMode as KPROCESSOR_MODE,
+            0,
+            &mut interval,
+        )
+    };
+    assert_eq!(status, STATUS_SUCCESS);
+}
+
+fn deferred() {
+    bench::configured(
+        Box::new(|config| config.hal.defer_grants = true),
+        |device| {
+            for profile in [PACKET64, LIST64] {
+                let enabler = bench::enabler(device, version3(profile, PAGE));
+                let transaction = bench::transaction(enabler);
+                let buffer = Buffer::at(0, PAGE);
+                // Execute has succeeded, and EvtProgramDma was not called.
+                let irql = unsafe { machine_nt::exports::KfRaiseIrql(DISPATCH_LEVEL as KIRQL) };
+                bench::begin(transaction, &buffer, 100);
+                assert_eq!(bench::lengths(), []);
+                assert!(bench::cancel(transaction));
+                unsafe { machine_nt::exports::KeLowerIrql(irql) };
+                wait();
+                assert_eq!(bench::lengths(), []);
+                bench::release(transaction);
+
+                bench::begin(transaction, &buffer, 100);
+                wait();
+                assert_eq!(bench::lengths(), [100]);
+                assert!(!bench::cancel(transaction));
+                finish(transaction);
+            }
+        },
+    );
+}
+
+fn set_immediate(transaction: WDFDMATRANSACTION) {
+    unsafe { ddi!(WdfDmaTransactionSetImmediateExecution(transaction, 1)) };
+}
+
+fn immediate() {
+    scarce(|device| {
+        for profile in [PACKET64, LIST64] {
+            let [(first, _), (second, buffer)] = &two(device, profile);
+            set_immediate(*second);
+            assert_eq!(bench::initialize(*second, buffer, 3 * PAGE), STATUS_SUCCESS);
+            assert_eq!(bench::execute(*second), STATUS_INSUFFICIENT_RESOURCES);
+            bench::release(*second);
+            // Release has taken the requirement back: it waits.
+            bench::begin(*second, buffer, 3 * PAGE);
+            assert!(bench::cancel(*second));
+            bench::release(*second);
+            finish(*first);
+            // Nobody else has them.
+            set_immediate(*second);
+            bench::begin(*second, buffer, 3 * PAGE);
+            assert_eq!(bench::lengths(), [3 * PAGE]);
+            finish(*second);
+        }
+    });
+}
+
+/// Between two transfers of a list, what waits gets the map registers; a packet keeps them.
+fn immediate_between() {
+    scarce(|device| {
+        let long = Buffer::at(1, 6 * PAGE);
+        let [(holder, _), (waiting, buffer)] = &two(device, LIST64);
+        finish(*holder);
+        set_immediate(*holder);
+        bench::begin(*holder, &long, 6 * PAGE);
+        bench::begin(*waiting, buffer, 3 * PAGE);
+        assert_eq!(
+            bench::report(*holder, Report::Full),
+            (true, STATUS_INSUFFICIENT_RESOURCES)
+        );
+        assert_eq!(bench::transferred(*holder), 3 * PAGE);
+        bench::release(*holder);
+        finish(*waiting);
+        bench::lengths();
+
+        let [(holder, _), (waiting, buffer)] = &two(device, PACKET64);
+        finish(*holder);
+        set_immediate(*holder);
+        bench::begin(*holder, &long, 6 * PAGE);
+        bench::begin(*waiting, buffer, 3 * PAGE);
+        assert_eq!(bench::report(*holder, Report::Full), MORE);
+        finish(*holder);
+        finish(*waiting);
+    });
+}
+
+/// Calls of EvtReserveDma.
+static RESERVED: AtomicUsize = AtomicUsize::new(0);
+
+unsafe extern "win64" fn count(_transaction: WDFDMATRANSACTION, _context: PVOID) {
+    assert_eq!(
+        machine_nt::exports::KeGetCurrentIrql(),
+        DISPATCH_LEVEL as KIRQL
+    );
+    RESERVED.fetch_add(1, Relaxed);
+}
+
+fn reserve(
+    transaction: WDFDMATRANSACTION,
+    direction: WDF_DMA_DIRECTION,
+    registers: u32,
+) -> NTSTATUS {
+    unsafe {
+        ddi!(WdfDmaTransactionAllocateResources(
+            transaction,
+            direction,
+            registers,
+            Some(count),
+            ptr::null_mut()
+        ))
+    }
+}
+
+fn free(transaction: WDFDMATRANSACTION) {
+    unsafe { ddi!(WdfDmaTransactionFreeResources(transaction)) };
+}
+
+fn arguments() {
+    bench::run(|device| {
+        for (config, direction, status) in [
+            (
+                version3(LIST64, PAGE),
+                TO_DEVICE,
+                STATUS_INVALID_DEVICE_REQUEST,
+            ),
+            (
+                enabler_config(PACKET64, PAGE),
+                TO_DEVICE,
+                STATUS_INVALID_DEVICE_REQUEST,
+            ),
+            (version3(PACKET64, PAGE), 2, STATUS_INVALID_PARAMETER),
+            (version3(PACKET64, PAGE), FROM_DEVICE, STATUS_SUCCESS),
+        ] {
+            let transaction = bench::transaction(bench::enabler(device, config));
+            assert_eq!(reserve(transaction, direction, 1), status);
+            if nt_success(status) {
+                free(transaction);
+            }
+        }
+        assert_eq!(RESERVED.load(Relaxed), 1);
+    });
+}
+
+fn reserved() {
+    scarce(|device| {
+        let enabler = bench::enabler(device, version3(PACKET64, 3 * PAGE));
+        let (owner, other) = (bench::transaction(enabler), bench::transaction(enabler));
+        let buffer = Buffer::chain(&[SPAN]);
+        // As many as the buffer needs, which are all there are.
+        assert_eq!(bench::initialize(owner, &buffer, 3 * PAGE), STATUS_SUCCESS);
+        assert_eq!(reserve(owner, TO_DEVICE, 0), STATUS_SUCCESS);
+        assert_eq!(RESERVED.load(Relaxed), 1);
+        bench::begin(other, &buffer, 3 * PAGE);
+        for _ in 0..2 {
+            bench::begin(owner, &buffer, 3 * PAGE);
+            assert_eq!(bench::lengths(), [3 * PAGE]);
+            finish(owner);
+        }
+        assert_eq!(bench::lengths(), []);
+        free(owner);
+        // What waited has them now.
+        assert_eq!(bench::lengths(), [3 * PAGE]);
+        finish(other);
+    });
+}
+
+/// A transfer ends with the last page there is a map register for.
+fn few_reserved() {
+    bench::run(|device| {
+        let enabler = bench::enabler(device, version3(PACKET64, 4 * PAGE));
+        let transaction = bench::transaction(enabler);
+        let buffer = Buffer::at(PAGE - 100, 4 * PAGE);
+        assert_eq!(reserve(transaction, TO_DEVICE, 2), STATUS_SUCCESS);
+        bench::begin(transaction, &buffer, 4 * PAGE);
+        assert_eq!(bench::report(transaction, Report::Full), MORE);
+        assert_eq!(bench::report(transaction, Report::Full), MORE);
+        assert_eq!(bench::report(transaction, Report::Full), DONE);
+        assert_eq!(bench::lengths(), [PAGE + 100, 2 * PAGE, PAGE - 100]);
+        free(transaction);
+    });
+}
+
+fn reservation() {
+    scarce(|device| {
+        let [(first, _), (second, _)] = &two(device, PACKET64);
+        assert_eq!(reserve(*second, TO_DEVICE, REGISTERS), STATUS_SUCCESS);
+        assert_eq!(RESERVED.load(Relaxed), 0);
+        assert!(bench::cancel(*second));
+        // It cannot reserve again: only deleting is left.
+        bench::delete(*second);
+        finish(*first);
+        assert_eq!(RESERVED.load(Relaxed), 0);
+    });
+}
+
+fn version_2() {
+    bench::run(|device| {
+        let transaction =
+            bench::transaction(bench::enabler(device, enabler_config(PACKET64, PAGE)));
+        let buffer = Buffer::at(0, PAGE);
+        // Neither stops, in a state that version 3 would stop for.
+        assert!(!bench::cancel(transaction));
+        free(transaction);
+        set_immediate(transaction);
+        assert_eq!(bench::initialize(transaction, &buffer, 100), STATUS_SUCCESS);
+        let context = unsafe { ddi!(WdfDmaTransactionWdmGetTransferContext(transaction)) };
+        assert!(context.is_null());
+        bench::release(transaction);
+
+        let transaction = bench::transaction(bench::enabler(device, version3(PACKET64, PAGE)));
+        let context = || unsafe { ddi!(WdfDmaTransactionWdmGetTransferContext(transaction)) };
+        assert!(context().is_null());
+        assert_eq!(bench::initialize(transaction, &buffer, 100), STATUS_SUCCESS);
+        assert!(!context().is_null());
+        bench::release(transaction);
+        assert!(context().is_null());
+    });
+}
