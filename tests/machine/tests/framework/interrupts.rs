@@ -6,7 +6,9 @@ use harness::{Suite, machine_stop};
 use machine::ddi;
 use machine::nt_sys::*;
 use machine::{Config, Interrupts};
-use machine_nt::exports::{KeGetCurrentIrql, KeLowerIrql, KeStallExecutionProcessor, KfRaiseIrql};
+use machine_nt::exports::{
+    KeDelayExecutionThread, KeGetCurrentIrql, KeLowerIrql, KeStallExecutionProcessor, KfRaiseIrql,
+};
 
 use crate::recorder::{
     self, ACKNOWLEDGE, Plan, RAISE, STATUS, interrupt, record, recorded, register, set_register,
@@ -38,6 +40,14 @@ pub fn tests(suite: Suite) -> Suite {
             "a_sleeping_device_has_no_interrupts",
             a_sleeping_device_has_no_interrupts,
         )
+        .passes(
+            "interrupts_come_through_while_enablers_are_called",
+            interrupts_come_through_while_enablers_are_called,
+        )
+        .passes(
+            "enable_and_disable_run_at_the_devices_irql",
+            enable_and_disable_run_at_the_devices_irql,
+        )
         .stops(
             "a_line_that_nobody_claims_is_a_storm",
             machine_stop("interrupt storm"),
@@ -49,9 +59,14 @@ fn one_processor(config: &mut Config) {
     config.processors = 1;
 }
 
-/// Lets what was asked for happen.
+/// Lets what was asked for happen: on all processors, where the IRQL allows to wait for them.
 unsafe fn let_pass() {
-    KeStallExecutionProcessor(50);
+    if KeGetCurrentIrql() > PASSIVE_LEVEL as KIRQL {
+        KeStallExecutionProcessor(50);
+    } else {
+        let mut millisecond = LARGE_INTEGER { QuadPart: -10_000 };
+        KeDelayExecutionThread(_MODE::KernelMode as KPROCESSOR_MODE, 0, &mut millisecond);
+    }
 }
 
 unsafe fn devices_irql() -> KIRQL {
@@ -179,6 +194,60 @@ fn a_sleeping_device_has_no_interrupts() {
         set_register(RAISE, 1);
         let_pass();
         assert!(recorded().contains(&"dpc at 2".to_owned()));
+    });
+}
+
+/// Interrupts are enabled before the first callback of an enabler and disabled after the last.
+fn interrupts_come_through_while_enablers_are_called() {
+    let raise = |name: &str| unsafe {
+        if name.ends_with(" 0") {
+            set_register(RAISE, 1);
+            let_pass();
+        }
+    };
+    let plan = Plan {
+        enablers: 1,
+        isr: isr_with_irql,
+        before: raise,
+        ..Plan::default()
+    };
+    recorder::opened(plan, |machine, _| {
+        let seen = |callbacks: [&str; 3]| {
+            let isr = unsafe { format!("isr at {}", devices_irql()) };
+            let calls = recorded();
+            for callback in callbacks {
+                let at = calls.iter().position(|call| call == callback);
+                assert_eq!(calls[at.expect(callback) - 1], isr, "{calls:?}");
+            }
+        };
+        machine.suspend().expect("asleep");
+        seen(["Stop 0", "Disable 0", "Flush 0"]);
+        machine.resume().expect("awake");
+        seen(["Fill 0", "Enable 0", "Start 0"]);
+    });
+}
+
+fn enable_and_disable_run_at_the_devices_irql() {
+    let plan = Plan {
+        enablers: 1,
+        before: |name| unsafe { record(format!("{} {name}", KeGetCurrentIrql())) },
+        ..Plan::default()
+    };
+    recorder::opened(plan, |machine, _| {
+        let irql = unsafe { devices_irql() };
+        machine.suspend().expect("asleep");
+        machine.resume().expect("awake");
+        let calls = recorded();
+        for pair in calls.chunks(2) {
+            let at = if pair[1].starts_with("Interrupt") {
+                irql
+            } else {
+                PASSIVE_LEVEL as KIRQL
+            };
+            assert_eq!(pair[0], format!("{at} {}", pair[1]));
+        }
+        assert!(calls.contains(&"InterruptEnable".to_owned()));
+        assert!(calls.contains(&"InterruptDisable".to_owned()));
     });
 }
 

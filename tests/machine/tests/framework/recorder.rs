@@ -31,8 +31,8 @@ pub struct Plan {
     pub stop: unsafe fn(WDFREQUEST),
     /// The interrupt service routine.
     pub isr: unsafe extern "win64" fn(WDFINTERRUPT, ULONG) -> BOOLEAN,
-    /// Called at the end of EvtDriverDeviceAdd.
-    pub added: unsafe fn(WDFDEVICE),
+    /// What a callback of the device, an enabler or the interrupt does, by name, before it is recorded.
+    pub before: unsafe fn(&str),
 }
 
 impl Default for Plan {
@@ -43,7 +43,7 @@ impl Default for Plan {
             read: |_, request| HELD.with_borrow_mut(|held| held.push(request)),
             stop: |request| unsafe { ddi!(WdfRequestStopAcknowledge(request, 0)) },
             isr,
-            added: |_| {},
+            before: |_| {},
         }
     }
 }
@@ -185,6 +185,7 @@ pub fn complete_oldest(status: NTSTATUS) {
 
 /// Records a callback, and says what it returns.
 fn called(name: &str) -> NTSTATUS {
+    unsafe { (PLAN.get().before)(name) };
     record(name);
     if FAILING.get() == name {
         STATUS_UNSUCCESSFUL
@@ -348,7 +349,6 @@ unsafe extern "win64" fn device_add(_driver: WDFDRIVER, mut init: PWDFDEVICE_INI
     }
     create_queue(device);
     create_interrupt(device);
-    (PLAN.get().added)(device);
     ddi!(WdfDeviceCreateDeviceInterface(
         device,
         &INTERFACE,

@@ -17,8 +17,8 @@ const INFORMATION_TOO_LONG: u64 = 4;
 pub fn tests(suite: Suite) -> Suite {
     suite
         .passes(
-            "statuses_of_the_framework_are_rewritten",
-            statuses_of_the_framework_are_rewritten,
+            "callers_never_see_statuses_of_the_framework",
+            callers_never_see_statuses_of_the_framework,
         )
         .stops(
             "a_request_completed_twice",
@@ -55,7 +55,7 @@ fn with_device(test: impl FnOnce(&Opened) + 'static) {
     recorder::opened(Plan::default(), |_, device| test(device));
 }
 
-fn statuses_of_the_framework_are_rewritten() {
+fn callers_never_see_statuses_of_the_framework() {
     const ROWS: &[(NTSTATUS, NTSTATUS)] = &[
         (STATUS_WDF_BUSY, STATUS_DEVICE_BUSY),
         (STATUS_WDF_PAUSED, STATUS_DEVICE_BUSY),
