@@ -8,6 +8,7 @@
     reason = "a driver in C is nothing but this; the machine is what watches it"
 )]
 
+mod arguments;
 mod bench;
 mod common_buffer;
 mod completion;
@@ -22,6 +23,7 @@ use harness::Suite;
 
 fn main() -> ExitCode {
     let suite = states::add(Suite::new());
+    let suite = arguments::add(suite);
     let suite = enabler::add(suite);
     let suite = completion::add(suite);
     let suite = transfer::add(suite);
