@@ -2,13 +2,16 @@
 //!
 //! The test runs in EvtDriverDeviceAdd, with a device and nothing else; EvtProgramDma only takes notes.
 
+use std::ffi::c_void;
 use std::ptr;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering::Relaxed};
 
 use machine::ddi;
 use machine::nt_sys::*;
 use machine::testdriver::TestDriver;
-use machine::{Config, Device, DriverSource};
+use machine::user::{Access, File, Process, Token};
+use machine::{Config, Device, DriverSource, Machine};
 use machine_nt::exports::{
     ExAllocatePool2, ExFreePool, IoAllocateMdl, IoFreeMdl, KeLowerIrql, KfRaiseIrql,
     MmBuildMdlForNonPagedPool,
@@ -30,6 +33,12 @@ pub const PAGE: usize = PAGE_SIZE as usize;
 type Test = Box<dyn FnOnce(WDFDEVICE) + Send>;
 type Configure = Box<dyn FnOnce(&mut Config)>;
 
+/// The device interface.
+const INTERFACE: GUID = GUID::from_u128(0x51f0a0c7_6c1b_4d0e_9d1c_3f8e2b7a9c10);
+
+static IO_TYPE: AtomicI32 = AtomicI32::new(_WDF_DEVICE_IO_TYPE::WdfDeviceIoDirect);
+static HANDLER: Mutex<Option<fn(WDFDMATRANSACTION, WDFREQUEST)>> = Mutex::new(None);
+static SERVING: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 static TEST: Mutex<Option<Test>> = Mutex::new(None);
 static PROGRAMMED: Mutex<Vec<Programmed>> = Mutex::new(Vec::new());
 
@@ -40,6 +49,35 @@ pub fn run(test: impl FnOnce(WDFDEVICE) + Send + 'static) {
 
 /// As [`run`], in a machine that `configure` has changed.
 pub fn configured(configure: Configure, test: impl FnOnce(WDFDEVICE) + Send + 'static) {
+    start(configure, test, |_| {});
+}
+
+/// Runs `user` with the device's file opened; `handler` is EvtIoDefault of its queue, and gets a transaction of `enabler`.
+pub fn served(
+    io_type: WDF_DEVICE_IO_TYPE,
+    config: WDF_DMA_ENABLER_CONFIG,
+    handler: fn(WDFDMATRANSACTION, WDFREQUEST),
+    user: impl FnOnce(&Process, &File) + 'static,
+) {
+    IO_TYPE.store(io_type, Relaxed);
+    *HANDLER.lock().expect("not poisoned") = Some(handler);
+    let serve = move |device| {
+        SERVING.store(transaction(enabler(device, config)).cast(), Relaxed);
+        create_queue(device);
+    };
+    start(Box::new(|_| {}), serve, |machine| {
+        let process = machine.process(Token::Administrator);
+        let path = process.interfaces(&INTERFACE).remove(0);
+        let file = process.open(&path, Access::READ_WRITE).expect("opened");
+        user(&process, &file);
+    });
+}
+
+fn start(
+    configure: Configure,
+    test: impl FnOnce(WDFDEVICE) + Send + 'static,
+    user: impl FnOnce(&Machine) + 'static,
+) {
     *TEST.lock().expect("not poisoned") = Some(Box::new(test));
     let driver = TestDriver {
         device_add: Some(device_add),
@@ -50,18 +88,55 @@ pub fn configured(configure: Configure, test: impl FnOnce(WDFDEVICE) + Send + 's
     configure(&mut config);
     machine::run(config, |machine| {
         machine.start().expect("the device starts");
+        user(machine);
         machine.shut_down();
     })
     .expect("a machine");
 }
 
 unsafe extern "win64" fn device_add(_driver: WDFDRIVER, mut init: PWDFDEVICE_INIT) -> NTSTATUS {
+    ddi!(WdfDeviceInitSetIoType(init, IO_TYPE.load(Relaxed)));
     let mut device = ptr::null_mut();
     let status = ddi!(WdfDeviceCreate(&mut init, ptr::null_mut(), &mut device));
     assert_eq!(status, STATUS_SUCCESS);
     let test = TEST.lock().expect("not poisoned").take();
     test.expect("one device")(device);
     STATUS_SUCCESS
+}
+
+fn create_queue(device: WDFDEVICE) {
+    let mut config = WDF_IO_QUEUE_CONFIG {
+        Size: size::<WDF_IO_QUEUE_CONFIG>(),
+        DispatchType: _WDF_IO_QUEUE_DISPATCH_TYPE::WdfIoQueueDispatchSequential,
+        PowerManaged: _WDF_TRI_STATE::WdfUseDefault,
+        AllowZeroLengthRequests: 1,
+        DefaultQueue: 1,
+        EvtIoDefault: Some(serve),
+        ..Default::default()
+    };
+    let mut queue = ptr::null_mut();
+    let status = unsafe {
+        ddi!(WdfIoQueueCreate(
+            device,
+            &mut config,
+            ptr::null_mut(),
+            &mut queue
+        ))
+    };
+    assert_eq!(status, STATUS_SUCCESS);
+    let status = unsafe {
+        ddi!(WdfDeviceCreateDeviceInterface(
+            device,
+            &INTERFACE,
+            ptr::null_mut()
+        ))
+    };
+    assert_eq!(status, STATUS_SUCCESS);
+}
+
+unsafe extern "win64" fn serve(_queue: WDFQUEUE, request: WDFREQUEST) {
+    let handler = *HANDLER.lock().expect("not poisoned");
+    handler.expect("set before the queue is made")(SERVING.load(Relaxed).cast(), request);
 }
 
 /// The size field of a structure.

@@ -13,6 +13,7 @@ mod bench;
 mod common_buffer;
 mod completion;
 mod enabler;
+mod request;
 mod states;
 mod transfer;
 mod waiting;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     let suite = arguments::add(suite);
     let suite = enabler::add(suite);
     let suite = completion::add(suite);
+    let suite = request::add(suite);
     let suite = transfer::add(suite);
     let suite = waiting::add(suite);
     common_buffer::add(suite).main()
