@@ -5,7 +5,7 @@ use machine::Machine;
 use machine::ddi;
 use machine::nt_sys::*;
 
-use crate::recorder::{self, Plan, complete_oldest, fail, recorded, take_held};
+use crate::recorder::{self, Opened, Plan, complete_oldest, fail, recorded, take_held};
 
 const INTO_D0: &[&str] = &[
     "D0Entry",
@@ -209,6 +209,10 @@ pub fn tests(suite: Suite) -> Suite {
         .passes(
             "a_request_may_be_completed_in_io_stop",
             a_request_may_be_completed_in_io_stop,
+        )
+        .passes(
+            "a_request_kept_when_pulled_out_is_asked_for_again",
+            a_request_kept_when_pulled_out_is_asked_for_again,
         )
 }
 
@@ -425,7 +429,7 @@ fn a_request_kept_while_asleep_is_resumed() {
 }
 
 fn a_request_given_back_while_asleep_is_delivered_again() {
-    let stop = |request| unsafe {
+    let stop = |request, _| unsafe {
         assert_eq!(take_held(), request);
         ddi!(WdfRequestStopAcknowledge(request, 1));
     };
@@ -449,7 +453,7 @@ fn a_request_given_back_while_asleep_is_delivered_again() {
 
 fn a_request_may_be_completed_in_io_stop() {
     let plan = Plan {
-        stop: |_| complete_oldest(STATUS_CANCELLED),
+        stop: |_, _| complete_oldest(STATUS_CANCELLED),
         ..Plan::default()
     };
     recorder::opened(plan, |machine, device| {
@@ -460,4 +464,50 @@ fn a_request_may_be_completed_in_io_stop() {
         machine.resume().expect("awake");
         assert!(!recorded().contains(&"IoResume".to_owned()));
     });
+}
+
+/// First the device loses its power, and the driver may keep the request; then it goes, and the driver may not.
+fn a_request_kept_when_pulled_out_is_asked_for_again() {
+    let stop = |request, flags| unsafe {
+        if flags == _WDF_REQUEST_STOP_ACTION_FLAGS::WdfRequestStopActionPurge as ULONG {
+            complete_oldest(STATUS_NO_SUCH_DEVICE);
+        } else {
+            ddi!(WdfRequestStopAcknowledge(request, 0));
+        }
+    };
+    let plan = Plan {
+        stop,
+        ..Plan::default()
+    };
+    recorder::machine(
+        plan,
+        |_| {},
+        |machine| {
+            machine.start().expect("the device starts");
+            recorded();
+            let device = Opened::new(machine);
+            let read = device.read(8);
+            machine.surprise_remove().expect("pulled out");
+            assert_eq!(read.wait().status, STATUS_NO_SUCH_DEVICE);
+            drop(device);
+            machine.finish_removals();
+            assert_eq!(
+                recorded(),
+                [
+                    "read 8",
+                    "SurpriseRemoval",
+                    "SelfManagedIoSuspend",
+                    "IoStop 0x1",
+                    "D0ExitPreInterruptsDisabled",
+                    "InterruptDisable",
+                    "D0Exit",
+                    "ReleaseHardware",
+                    "IoStop 0x2",
+                    "SelfManagedIoFlush",
+                    "SelfManagedIoCleanup",
+                ]
+            );
+            machine.shut_down();
+        },
+    );
 }

@@ -28,7 +28,7 @@ pub struct Plan {
     /// What EvtIoRead does after it has recorded the request.
     pub read: unsafe fn(WDFQUEUE, WDFREQUEST),
     /// What EvtIoStop does after it has recorded the request.
-    pub stop: unsafe fn(WDFREQUEST),
+    pub stop: unsafe fn(WDFREQUEST, ULONG),
     /// The interrupt service routine.
     pub isr: unsafe extern "win64" fn(WDFINTERRUPT, ULONG) -> BOOLEAN,
     /// What a callback of the device, an enabler or the interrupt does, by name, before it is recorded.
@@ -41,7 +41,7 @@ impl Default for Plan {
             enablers: 0,
             queue: |_| {},
             read: |_, request| HELD.with_borrow_mut(|held| held.push(request)),
-            stop: |request| unsafe { ddi!(WdfRequestStopAcknowledge(request, 0)) },
+            stop: |request, _| unsafe { ddi!(WdfRequestStopAcknowledge(request, 0)) },
             isr,
             before: |_| {},
         }
@@ -158,7 +158,8 @@ pub struct Opened {
 }
 
 impl Opened {
-    fn new(machine: &Machine) -> Self {
+    /// Opens the started device in a process of its own.
+    pub fn new(machine: &Machine) -> Self {
         let process = machine.process(Token::Administrator);
         let path = process.interfaces(&INTERFACE).remove(0);
         let file = process.open(&path, Access::READ_WRITE).expect("opened");
@@ -292,7 +293,7 @@ unsafe extern "win64" fn io_read(queue: WDFQUEUE, request: WDFREQUEST, length: u
 
 unsafe extern "win64" fn io_stop(_queue: WDFQUEUE, request: WDFREQUEST, flags: ULONG) {
     record(format!("IoStop {flags:#x}"));
-    (PLAN.get().stop)(request);
+    (PLAN.get().stop)(request, flags);
 }
 
 unsafe extern "win64" fn io_resume(_queue: WDFQUEUE, _request: WDFREQUEST) {
