@@ -31,13 +31,15 @@ pub use _WDF_DMA_PROFILE::{
 pub const PAGE: usize = PAGE_SIZE as usize;
 
 type Test = Box<dyn FnOnce(WDFDEVICE) + Send>;
+/// Serves a request with the driver's transaction.
+pub type Handler = fn(WDFDMATRANSACTION, WDFREQUEST);
 type Configure = Box<dyn FnOnce(&mut Config)>;
 
 /// The device interface.
 const INTERFACE: GUID = GUID::from_u128(0x51f0a0c7_6c1b_4d0e_9d1c_3f8e2b7a9c10);
 
 static IO_TYPE: AtomicI32 = AtomicI32::new(_WDF_DEVICE_IO_TYPE::WdfDeviceIoDirect);
-static HANDLER: Mutex<Option<fn(WDFDMATRANSACTION, WDFREQUEST)>> = Mutex::new(None);
+static HANDLER: Mutex<Option<Handler>> = Mutex::new(None);
 static SERVING: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 static TEST: Mutex<Option<Test>> = Mutex::new(None);
 static PROGRAMMED: Mutex<Vec<Programmed>> = Mutex::new(Vec::new());
@@ -56,7 +58,7 @@ pub fn configured(configure: Configure, test: impl FnOnce(WDFDEVICE) + Send + 's
 pub fn served(
     io_type: WDF_DEVICE_IO_TYPE,
     config: WDF_DMA_ENABLER_CONFIG,
-    handler: fn(WDFDMATRANSACTION, WDFREQUEST),
+    handler: Handler,
     user: impl FnOnce(&Process, &File) + 'static,
 ) {
     IO_TYPE.store(io_type, Relaxed);
