@@ -1,11 +1,12 @@
 //! MDLs: which physical pages are behind a range of addresses. Laid out in memory as a driver sees them: the header,
 //! then one page frame number a page.
 
-use super::{PAGE, map, memory, pages_spanned, user};
+use super::{PAGE, map, memory, user};
 use crate::bugcheck::{self, code};
 use crate::entry::{borrow, enter_with, verifier};
 use crate::ex::pool::{self, Pool};
 use crate::sched::{APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL, irql};
+use nt_sys::inline::ADDRESS_AND_SIZE_TO_SPAN_PAGES;
 use nt_sys::{
     BOOLEAN, CSHORT, KPROCESSOR_MODE, LOCK_OPERATION, MDL, NTSTATUS, PFN_NUMBER, PIRP, PMDL, PMDLX,
     SIZE_T, STATUS_ACCESS_VIOLATION, ULONG,
@@ -62,7 +63,8 @@ pub type Frames<'a> = &'a mut [PFN_NUMBER];
 pub unsafe fn frames<'a>(mdl: PMDL) -> Frames<'a> {
     // SAFETY: by the caller's promise.
     let header = unsafe { borrow(mdl, "MmGetMdlPfnArray") };
-    let pages = pages_spanned(header.ByteOffset as usize, header.ByteCount as usize);
+    let pages =
+        ADDRESS_AND_SIZE_TO_SPAN_PAGES(header.ByteOffset as usize, header.ByteCount as usize);
     let first = mdl.wrapping_add(1).cast::<PFN_NUMBER>();
     // SAFETY: by the caller's promise.
     unsafe { std::slice::from_raw_parts_mut(first, pages) }
@@ -137,7 +139,7 @@ pub unsafe extern "win64" fn IoAllocateMdl(
     irp: PIRP,
 ) -> PMDL {
     let _inside = enter_with("IoAllocateMdl", DISPATCH_LEVEL, address.addr());
-    let pages = pages_spanned(address.addr(), length as usize);
+    let pages = ADDRESS_AND_SIZE_TO_SPAN_PAGES(address.addr(), length as usize);
     let size = HEADER + pages * size_of::<PFN_NUMBER>();
     let Some(block) = pool::allocate(Pool::NonPaged, size, TAG) else {
         return std::ptr::null_mut();
@@ -209,7 +211,7 @@ pub unsafe extern "win64" fn IoFreeMdl(mdl: PMDL) {
 /// # Safety
 /// None.
 pub unsafe extern "win64" fn MmSizeOfMdl(base: *mut c_void, length: SIZE_T) -> SIZE_T {
-    let pages = pages_spanned(base.addr(), length as usize);
+    let pages = ADDRESS_AND_SIZE_TO_SPAN_PAGES(base.addr(), length as usize);
     (HEADER + pages * size_of::<PFN_NUMBER>()) as SIZE_T
 }
 
@@ -345,7 +347,7 @@ pub unsafe extern "win64" fn IoBuildPartialMdl(
     let room =
         (into.Size.cast_unsigned() as usize).saturating_sub(HEADER) / size_of::<PFN_NUMBER>();
     let offset = first % PAGE;
-    let pages = pages_spanned(offset, length);
+    let pages = ADDRESS_AND_SIZE_TO_SPAN_PAGES(offset, length);
     if pages > room {
         let explanation =
             format!("IoBuildPartialMdl: {pages} pages, the target has room for {room}");

@@ -29,8 +29,3 @@ pub fn memory() -> Arc<PhysicalMemory> {
 
 /// Bytes in a page, as a driver knows them.
 pub(crate) const PAGE: usize = machine_bus::PAGE_SIZE;
-
-/// Pages that `length` bytes at `address` touch.
-pub(crate) fn pages_spanned(address: usize, length: usize) -> usize {
-    (address % PAGE + length).div_ceil(PAGE)
-}

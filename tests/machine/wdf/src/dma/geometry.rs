@@ -4,13 +4,14 @@
 
 use crate::flat::*;
 use crate::wdm::Mdl;
+use nt_sys::inline::ADDRESS_AND_SIZE_TO_SPAN_PAGES;
 
 /// Bytes of a page.
 pub(super) const PAGE: usize = 4096;
 
-/// `ADDRESS_AND_SIZE_TO_SPAN_PAGES`.
+/// `ADDRESS_AND_SIZE_TO_SPAN_PAGES`, as wide as the framework counts.
 pub(super) fn span_pages(address: usize, size: usize) -> u32 {
-    ((address % PAGE + size).div_ceil(PAGE)) as u32
+    ADDRESS_AND_SIZE_TO_SPAN_PAGES(address, size) as u32
 }
 
 /// Where the transfer after `transferred` more bytes begins.
