@@ -2,15 +2,21 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    fs,
     os::unix::fs::MetadataExt,
     process::{Command, Stdio},
-    sync::OnceLock,
+    sync::{Mutex, PoisonError},
 };
 
 use anyhow::{Result, bail};
 
 use crate::process;
+
+/// Debian's newer Rust, with the library's sources.
+const RUST: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
+
+/// The oldest that the driver's build was tried with. The 1.85 of Debian 12's first lists has no `-Zlockfile-path`.
+const OLDEST_RUST: &str = "1.96";
 
 /// Something that is not in a Rust toolchain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +42,7 @@ impl Need {
 
     fn packages(self, llvm: u32) -> Vec<String> {
         match self {
-            Self::DriverBuild => ["rustc-web", "cargo-web", "rust-web-src"]
+            Self::DriverBuild => RUST
                 .map(String::from)
                 .into_iter()
                 .chain([format!("clang-{llvm}"), format!("lld-{llvm}")])
@@ -58,35 +64,54 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
         eprintln!("this system has no dpkg: taking it that everything needed is installed");
         return Ok(());
     }
-    if newest_llvm().is_none() && is_root() {
-        update()?;
+    if missing(needs)?.is_some_and(|missing| missing.is_empty()) {
+        return Ok(());
     }
+    if !is_root() {
+        let Some(missing) = missing(needs)? else {
+            bail!("no LLVM in the package lists: run `sudo apt-get update` and try again");
+        };
+        bail!(
+            "these packages are missing or too old; install them with:\n    \
+             sudo apt-get update && sudo apt-get install {}",
+            missing.join(" ")
+        );
+    }
+    // A new machine's lists may be as old as its image: they name versions that are gone, or that are too old for us.
+    process::run(apt_get().args(["update", "--quiet"]))?;
+    *NEWEST.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    let Some(wanted) = missing(needs)? else {
+        bail!("Debian's archive offers no LLVM (clang, lld and libclang of one version)");
+    };
+    eprintln!("installing {}", wanted.join(" "));
+    let options = ["install", "--yes", "--no-install-recommends"];
+    process::run(apt_get().args(options).args(wanted))?;
+    match missing(needs)?.unwrap_or_default() {
+        missing if missing.is_empty() => Ok(()),
+        missing => bail!(
+            "installed, but still too old: {}. rustc-web has to be {OLDEST_RUST} or newer, which for Debian 12 comes \
+             from bookworm-security: is it among the package sources?",
+            missing.join(" ")
+        ),
+    }
+}
+
+/// The packages of `needs` that are not installed, or too old. None if no LLVM is known of.
+fn missing(needs: &[Need]) -> Result<Option<Vec<String>>> {
     let Some(llvm) = newest_llvm() else {
-        bail!("no LLVM in the package lists: run `sudo apt-get update` and try again");
+        return Ok(None);
     };
     let wanted: BTreeSet<String> = needs.iter().flat_map(|need| need.packages(llvm)).collect();
     let installed = installed(&wanted)?;
-    let missing: Vec<&str> = wanted.difference(&installed).map(String::as_str).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let missing = missing.join(" ");
-    if !is_root() {
-        bail!("these packages are missing; install them with:\n    sudo apt-get install {missing}");
-    }
-    eprintln!("installing {missing}");
-    // Lists that are older than the archive name versions that are gone: then once more with new lists.
-    if !lists_present() || install(&missing).is_err() {
-        update()?;
-        install(&missing)?;
-    }
-    Ok(())
+    Ok(Some(wanted.difference(&installed).cloned().collect()))
 }
+
+static NEWEST: Mutex<Option<u32>> = Mutex::new(None);
 
 /// The newest LLVM of which everything needed is offered or installed. Asked once: a question takes most of a second.
 pub fn newest_llvm() -> Option<u32> {
-    static NEWEST: OnceLock<u32> = OnceLock::new();
-    NEWEST.get().copied().or_else(|| {
+    let mut newest = NEWEST.lock().unwrap_or_else(PoisonError::into_inner);
+    newest.or_else(|| {
         let pattern = r"^(clang|lld|libclang)-[0-9]+(-dev)?$";
         let known = Command::new("apt-cache")
             .args(["search", "--names-only", pattern])
@@ -94,8 +119,8 @@ pub fn newest_llvm() -> Option<u32> {
             .ok()?;
         let known = String::from_utf8_lossy(&known.stdout);
         let names = known.lines().filter_map(|line| line.split(' ').next());
-        let newest = newest_complete(&names.collect())?;
-        Some(*NEWEST.get_or_init(|| newest))
+        *newest = newest_complete(&names.collect());
+        *newest
     })
 }
 
@@ -123,33 +148,31 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
-fn lists_present() -> bool {
-    let is_list = |entry: io::Result<fs::DirEntry>| {
-        entry.is_ok_and(|entry| entry.file_name().to_string_lossy().contains("_Packages"))
-    };
-    fs::read_dir("/var/lib/apt/lists").is_ok_and(|mut entries| entries.any(is_list))
-}
-
+/// Those of `wanted` that are installed and new enough.
 fn installed(wanted: &BTreeSet<String>) -> Result<BTreeSet<String>> {
     // It fails when it does not know one of the names, and prints the others all the same.
     let output = Command::new("dpkg-query")
-        .args(["-W", "-f", r"${db:Status-Status} ${Package}\n"])
+        .args(["-W", "-f", r"${db:Status-Status} ${Package} ${Version}\n"])
         .args(wanted)
         .output()?;
     Ok(String::from_utf8_lossy(&output.stdout)
         .lines()
-        .filter_map(|line| line.strip_prefix("installed "))
+        .filter_map(usable)
         .map(str::to_owned)
         .collect())
 }
 
-fn install(packages: &str) -> Result<()> {
-    let options = ["install", "--yes", "--no-install-recommends"];
-    process::run(apt_get().args(options).args(packages.split(' ')))
+/// The package of a line of dpkg-query, if it is installed and new enough.
+fn usable(line: &str) -> Option<&str> {
+    let (name, version) = line.strip_prefix("installed ")?.split_once(' ')?;
+    let of_rust = RUST.contains(&name);
+    (!of_rust || release(version)? >= release(OLDEST_RUST)?).then_some(name)
 }
 
-fn update() -> Result<()> {
-    process::run(apt_get().args(["update", "--quiet"]))
+/// The first two numbers of a version.
+fn release(version: &str) -> Option<(u32, u32)> {
+    let mut numbers = version.split('.').map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 fn apt_get() -> Command {
@@ -191,5 +214,16 @@ mod tests {
         for name in ["clang-22", "lld-22", "libclang-22-dev", "rust-web-src"] {
             assert!(packages.iter().any(|package| package == name), "{name}");
         }
+    }
+
+    #[test]
+    fn an_old_rust_is_as_good_as_none() {
+        assert_eq!(usable("installed cargo-web 1.85.0+dfsg3-1~deb12u3"), None);
+        assert_eq!(
+            usable("installed cargo-web 1.96.0+dfsg1-1~deb12u2"),
+            Some("cargo-web")
+        );
+        assert_eq!(usable("config-files clang-22 1:22.1.0"), None);
+        assert_eq!(usable("installed clang-22 1:22.1.0"), Some("clang-22"));
     }
 }
