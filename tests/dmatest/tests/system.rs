@@ -16,12 +16,13 @@ use machine::{Config, Device as Board, Interrupts};
 
 use support::{Requests, System, WINDOW, open, round_trip, verify_all};
 
-/// Every board and every way it can interrupt.
-const SYSTEMS: [System; 4] = [
+/// Every board and every way it can interrupt; and the twin once more, with the image that has more switch points.
+const SYSTEMS: [System; 5] = [
     System::new("edu_msi", Board::Edu, Interrupts::Message),
     System::new("edu_line", Board::Edu, Interrupts::Line),
     System::new("twin_msi", Board::EduTwin, Interrupts::Message),
     System::new("twin_line", Board::EduTwin, Interrupts::Line),
+    System::new("instrumented", Board::EduTwin, Interrupts::Message).instrumented(),
 ];
 
 /// A test, to be run in each system.
@@ -99,7 +100,13 @@ fn main() -> ExitCode {
         let test: fn(System) = verify_everything;
         (format!("seed::{seed}"), system, test)
     });
+    let atomics = [
+        ("plain", SYSTEMS[2], plain_atomics as fn(System)),
+        ("instrumented", SYSTEMS[4], instrumented_atomics),
+    ]
+    .map(|(name, system, test)| (format!("atomics::{name}"), system, test));
     everywhere
+        .chain(atomics)
         .chain(variations)
         .chain(seeds)
         .fold(
@@ -306,5 +313,26 @@ fn pulled_out_with_requests_under_way(system: System) {
         requests.wait_removed();
         drop(device);
         machine.finish_removals();
+    });
+}
+
+/// Nothing tells of the plain image's atomic operations.
+fn plain_atomics(system: System) {
+    system.run(|_, device| {
+        round_trip(device, 0, 2000, 0);
+        assert_eq!(machine::counters().atomics.get(), 0);
+    });
+}
+
+/// Each atomic operation of the instrumented image is a switch point: a request takes several.
+fn instrumented_atomics(system: System) {
+    system.run(|_, device| {
+        let counters = machine::counters();
+        let count = || (counters.atomics.get(), counters.switch_points.get());
+        let (atomics, points) = count();
+        round_trip(device, 0, 2000, 0);
+        let (atomics, points) = (count().0 - atomics, count().1 - points);
+        assert!(atomics >= 2 * 5, "{atomics} atomic operations");
+        assert!(points > atomics, "{points} switch points");
     });
 }

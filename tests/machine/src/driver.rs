@@ -1,6 +1,7 @@
 //! A loaded driver: its image or test driver, and the driver object that the I/O manager keeps for it.
 
 use machine_nt::exports::exports;
+use machine_nt::instrumented;
 use machine_nt::io::driver;
 use machine_nt::registry;
 use machine_pe::image::EntryPoint;
@@ -73,11 +74,13 @@ impl LoadedDriver {
     }
 }
 
-/// Finds what an image imports: the kernel's routines, or those of the framework's loader.
+/// Finds what an image imports: the kernel's routines, those of the framework's loader, or what stands for the atomic
+/// operations of an instrumented image.
 fn resolve(module: &str, name: &str) -> Option<usize> {
     let table = match module.to_ascii_lowercase().as_str() {
         "wdfldr.sys" => machine_wdf::loader_exports(),
         "ntoskrnl.exe" | "hal.dll" => exports(),
+        instrumented::MODULE => instrumented::exports(),
         _ => return None,
     };
     table

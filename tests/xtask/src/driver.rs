@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::{
-    image::{self, Machine},
+    image::{self, Kind, Machine},
     packages::{self, Need},
     process, project,
     toolchain::{Target, Toolchain},
@@ -31,6 +31,9 @@ pub struct Options {
     /// Only run clippy; a warning is an error.
     #[arg(long)]
     clippy: bool,
+    /// Build the image whose atomic operations call out, for the machine alone.
+    #[arg(long, conflicts_with_all = ["target", "profile", "check", "clippy"])]
+    instrumented: bool,
 }
 
 impl Options {
@@ -41,6 +44,15 @@ impl Options {
             profile: Profile::Release,
             check: false,
             clippy: false,
+            instrumented: false,
+        }
+    }
+
+    /// The image whose atomic operations call out.
+    pub fn instrumented() -> Self {
+        Self {
+            instrumented: true,
+            ..Self::image(Target::X86_64)
         }
     }
 
@@ -97,12 +109,19 @@ pub fn run(options: &Options) -> Result<()> {
 /// # Errors
 /// As [`run`].
 pub fn build(options: &Options) -> Result<PathBuf> {
-    cargo(options, "build", &[])?;
-    let folder = project::driver_target()
+    let built = project::driver_target()
         .join(options.target.triple())
         .join(options.profile.folder());
+    let (kind, target) = if options.instrumented {
+        let target = project::driver_target().join("instrumented");
+        compile_instrumented(options, &target)?;
+        (Kind::Instrumented, target)
+    } else {
+        cargo(options, "build", &[])?;
+        (Kind::Shipped, built.clone())
+    };
     let read = |name| {
-        let path = folder.join(name);
+        let path = built.join(name);
         fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
     };
     let bytes = read("dmacard.dll")?;
@@ -111,16 +130,36 @@ pub fn build(options: &Options) -> Result<PathBuf> {
         Target::X86_64 => Machine::Amd64,
         Target::Aarch64 => Machine::Arm64,
     };
-    image::check(&bytes, &String::from_utf8_lossy(&map), machine)
-        .context("the image is not one that Windows would load")?;
+    image::check(&bytes, &String::from_utf8_lossy(&map), machine, kind)
+        .context("the image is not one that would be loaded")?;
     // A panic would stop the whole system. Without optimisation, checks remain that never fail.
-    let shipped = matches!(options.profile, Profile::Release);
-    if shipped && image::can_panic(&bytes)? {
+    let optimised = matches!(options.profile, Profile::Release);
+    if optimised && image::can_panic(&bytes)? {
         bail!("the image can panic: some path in it leads to the panic handler");
     }
-    let path = folder.join("dmacard.sys");
+    let path = target.join("dmacard.sys");
     fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
+}
+
+/// Compiles the driver with LLVM's ThreadSanitizer pass over it, which makes a call of every atomic operation. The pass
+/// sees the whole driver, `core` included, when it is linked; so nothing else is built anew. The result lies where the
+/// plain image is built, and cargo knows that it is another.
+fn compile_instrumented(options: &Options, folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let exports = project::wdk().join("lib/tsan.def");
+    let library = folder.join("tsan.lib");
+    Toolchain::find(options.target)?.import_library(&exports, &library)?;
+    let library = format!("-Clink-arg={}", library.display());
+    let pass = [
+        "--lib",
+        "--",
+        "-Cpasses=tsan",
+        // Only the atomics: the machine has no use for a call stack of its own.
+        "-Cllvm-args=-tsan-instrument-func-entry-exit=0",
+        &library,
+    ];
+    cargo(options, "rustc", &pass)
 }
 
 fn cargo(options: &Options, command: &str, more: &[&str]) -> Result<()> {

@@ -10,6 +10,8 @@ use thiserror::Error;
 
 /// The images that a KMDF driver may import from.
 const IMPORTABLE: [&str; 2] = ["ntoskrnl.exe", "WDFLDR.SYS"];
+/// What an instrumented image imports from besides: no module of Windows, but what the machine serves.
+const INSTRUMENTATION: &str = "tsan.sys";
 /// The routine that every KMDF driver starts with.
 const ENTRY: &str = "FxDriverEntry";
 
@@ -32,6 +34,15 @@ impl Machine {
             Self::Arm64 => pe::IMAGE_FILE_MACHINE_ARM64,
         }
     }
+}
+
+/// What an image is built for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Windows, and the machine.
+    Shipped,
+    /// The machine alone: atomic operations call out.
+    Instrumented,
 }
 
 /// A reason why Windows would not load an image, or not with memory integrity on.
@@ -65,6 +76,9 @@ pub enum Fault {
         /// The first name imported from it.
         name: String,
     },
+    /// Built to call out at atomic operations, and does not.
+    #[error("imports nothing from {INSTRUMENTATION}")]
+    NotInstrumented,
     /// A characteristic that is not set.
     #[error("{0} is not set")]
     Characteristic(&'static str),
@@ -101,9 +115,9 @@ impl std::error::Error for Faults {}
 ///
 /// # Errors
 /// Every [`Fault`] found.
-pub fn check(bytes: &[u8], map: &str, machine: Machine) -> Result<(), Faults> {
+pub fn check(bytes: &[u8], map: &str, machine: Machine, kind: Kind) -> Result<(), Faults> {
     let faults = match PeFile64::parse(bytes) {
-        Ok(image) => Image { image, bytes }.faults(map, machine),
+        Ok(image) => Image { image, bytes }.faults(map, machine, kind),
         Err(error) => vec![Fault::Format(error.to_string())],
     };
     if faults.is_empty() {
@@ -135,12 +149,12 @@ struct Image<'a> {
 }
 
 impl Image<'_> {
-    fn faults(&self, map: &str, machine: Machine) -> Vec<Fault> {
+    fn faults(&self, map: &str, machine: Machine, kind: Kind) -> Vec<Fault> {
         let checks = [
             self.machine(machine),
             self.subsystem(),
             self.entry(map),
-            self.imports(),
+            self.imports(kind),
             self.characteristics(),
             self.sections(),
             self.checksum(),
@@ -182,19 +196,22 @@ impl Image<'_> {
         vec![Fault::Entry { entry }]
     }
 
-    fn imports(&self) -> Vec<Fault> {
+    fn imports(&self, kind: Kind) -> Vec<Fault> {
         let imports = self.image.imports().and_then(Iterator::collect);
         let imports: Vec<Import<'_>> = match imports {
             Ok(imports) => imports,
             Err(error) => return vec![Fault::Format(error.to_string())],
         };
-        imports
+        let is_from = |import: &Import<'_>, library: &str| {
+            import.library().eq_ignore_ascii_case(library.as_bytes())
+        };
+        let (calls, others): (Vec<_>, Vec<_>) = imports
+            .into_iter()
+            .partition(|import| kind == Kind::Instrumented && is_from(import, INSTRUMENTATION));
+        let missing = kind == Kind::Instrumented && calls.is_empty();
+        others
             .iter()
-            .filter(|import| {
-                !IMPORTABLE
-                    .iter()
-                    .any(|name| name.as_bytes().eq_ignore_ascii_case(import.library()))
-            })
+            .filter(|import| !IMPORTABLE.iter().any(|library| is_from(import, library)))
             .map(|import| Fault::Import {
                 library: text(import.library()),
                 name: match import.name() {
@@ -202,6 +219,7 @@ impl Image<'_> {
                     NameOrOrdinal::Ordinal(ordinal) => format!("#{ordinal}"),
                 },
             })
+            .chain(missing.then_some(Fault::NotInstrumented))
             .collect()
     }
 

@@ -27,6 +27,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     packages::ensure(&[Need::DriverBuild, Need::Headers, Need::Qemu])?;
     let image = driver::build(&driver::Options::image(Target::X86_64))?;
+    let instrumented = driver::build(&driver::Options::instrumented())?;
     let libclang = Toolchain::find(Target::X86_64)?.libclang();
 
     let mut tally = Tally::default();
@@ -36,6 +37,7 @@ pub fn run(options: &Options) -> Result<()> {
             .args(["--locked", "--no-fail-fast"])
             .args(&options.filter)
             .env("DMACARD_SYS", &image)
+            .env("DMACARD_SYS_INSTRUMENTED", &instrumented)
             .env("LIBCLANG_PATH", &libclang);
         completed &= process::watch(&mut cargo, |line| tally.line(line))?;
     }

@@ -155,6 +155,19 @@ impl Toolchain {
         cargo
     }
 
+    /// Makes the import library `library` for x86-64 from the list of exports in `exports`.
+    ///
+    /// # Errors
+    /// The linker fails.
+    pub fn import_library(&self, exports: &Path, library: &Path) -> Result<()> {
+        let mut linker = Command::new(self.linker());
+        linker
+            .args(["/lib", "/machine:x64"])
+            .arg(format!("/def:{}", exports.display()))
+            .arg(format!("/out:{}", library.display()));
+        process::run(&mut linker)
+    }
+
     fn clang(&self) -> String {
         format!("clang-{}", self.llvm)
     }

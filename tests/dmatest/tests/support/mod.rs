@@ -18,6 +18,26 @@ pub fn interface() -> GUID {
     GUID::from_u128(DEVICE_INTERFACE.to_u128())
 }
 
+/// An image of the driver: the plain one, or the one whose atomic operations are switch points.
+#[derive(Clone, Copy)]
+pub enum Image {
+    Plain,
+    Instrumented,
+}
+
+impl Image {
+    fn path(self) -> PathBuf {
+        let variable = match self {
+            Self::Plain => "DMACARD_SYS",
+            Self::Instrumented => "DMACARD_SYS_INSTRUMENTED",
+        };
+        std::env::var_os(variable).map_or_else(
+            || panic!("{variable} names an image of the driver: run `cargo xtask test`"),
+            PathBuf::from,
+        )
+    }
+}
+
 /// A machine to test in.
 #[derive(Clone, Copy)]
 pub struct System {
@@ -26,6 +46,7 @@ pub struct System {
     pub interrupts: Interrupts,
     configure: fn(&mut Config),
     seed: u64,
+    image: Image,
 }
 
 impl System {
@@ -36,6 +57,15 @@ impl System {
             interrupts,
             configure: |_| {},
             seed: 1,
+            image: Image::Plain,
+        }
+    }
+
+    /// The same with the instrumented image.
+    pub const fn instrumented(self) -> Self {
+        Self {
+            image: Image::Instrumented,
+            ..self
         }
     }
 
@@ -49,10 +79,7 @@ impl System {
 
     /// Runs `test` in a machine whose device has not been started; then the driver is unloaded, with all checks.
     pub fn run_machine(self, test: impl FnOnce(&Machine) + 'static) {
-        let image = std::env::var_os("DMACARD_SYS")
-            .map(PathBuf::from)
-            .expect("DMACARD_SYS names the driver's image: run `cargo xtask test`");
-        let mut config = Config::new(DriverSource::Image(image));
+        let mut config = Config::new(DriverSource::Image(self.image.path()));
         config.device = self.board;
         config.interrupts = self.interrupts;
         config.seed = self.seed;

@@ -75,6 +75,8 @@ counters! {
     work_items,
     /// Timers expired.
     timers_expired,
+    /// Atomic operations of an instrumented driver.
+    atomics,
     /// Switch points passed.
     switch_points,
     /// Switches from one processor or thread to another.

@@ -3,6 +3,7 @@
 //! - [`sched`]: fibers on one operating-system thread, simulated processors, virtual time, interrupts;
 //! - [`exports`]: the kernel routines, by their Windows names and with the Windows x64 calling convention;
 //! - [`hal`]: those of them that live in the HAL crate, and the table through which they are reached;
+//! - [`instrumented`]: what an image built to call out at atomic operations calls;
 //! - [`bugcheck`]: how the machine stops;
 //! - [`counters`]: what is counted.
 
@@ -16,6 +17,7 @@ pub mod ex;
 pub mod exports;
 pub mod gate;
 pub mod hal;
+pub mod instrumented;
 pub mod io;
 pub mod ke;
 pub mod mm;

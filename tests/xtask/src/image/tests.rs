@@ -126,7 +126,7 @@ fn checksum_at(bytes: &[u8]) -> usize {
 }
 
 fn faults(bytes: &[u8], map: &str) -> Vec<Fault> {
-    check(bytes, map, Machine::Amd64).map_or_else(|faults| faults.0, |()| vec![])
+    check(bytes, map, Machine::Amd64, Kind::Shipped).map_or_else(|faults| faults.0, |()| vec![])
 }
 
 #[test]
@@ -142,7 +142,8 @@ fn another_processor() {
     };
     let (found, wanted) = (0xAA64, 0x8664);
     assert_eq!(recipe.faults(), [Fault::Machine { found, wanted }]);
-    assert_eq!(check(&recipe.image(), MAP, Machine::Arm64), Ok(()));
+    let checked = check(&recipe.image(), MAP, Machine::Arm64, Kind::Shipped);
+    assert_eq!(checked, Ok(()));
 }
 
 #[test]
@@ -177,6 +178,38 @@ fn an_import_from_elsewhere() {
     };
     let (library, name) = ("KERNEL32.dll".to_owned(), "Routine".to_owned());
     assert_eq!(recipe.faults(), [Fault::Import { library, name }]);
+}
+
+#[test]
+fn an_instrumented_image_is_one_that_calls_out_and_is_not_shipped() {
+    let image = |library| {
+        let recipe = Recipe {
+            library,
+            ..Recipe::default()
+        };
+        recipe.image()
+    };
+    let check = |library, kind| {
+        let checked = check(&image(library), MAP, Machine::Amd64, kind);
+        checked.map_err(|faults| faults.0)
+    };
+    let import = |library: &str| Fault::Import {
+        library: library.to_owned(),
+        name: "Routine".to_owned(),
+    };
+    assert_eq!(check("tsan.sys", Kind::Instrumented), Ok(()));
+    assert_eq!(
+        check("tsan.sys", Kind::Shipped),
+        Err(vec![import("tsan.sys")])
+    );
+    assert_eq!(
+        check("ntoskrnl.exe", Kind::Instrumented),
+        Err(vec![Fault::NotInstrumented])
+    );
+    assert_eq!(
+        check("KERNEL32.dll", Kind::Instrumented),
+        Err(vec![import("KERNEL32.dll"), Fault::NotInstrumented])
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::machine;
 use harness::{Suite, machine_stop};
 use machine_nt::exports::*;
 use machine_nt::sched::{self, Config, Interrupt, InterruptSource, Kind, Point};
+use machine_nt::{counters, instrumented, trace};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,6 +24,10 @@ pub fn tests(suite: Suite) -> Suite {
             a_device_event_ends_idleness,
         )
         .passes("sched::threads_can_be_joined", threads_can_be_joined)
+        .passes(
+            "sched::atomics_of_an_instrumented_image_are_switch_points_at_raised_irql",
+            atomics_are_switch_points,
+        )
         .stops("sched::deadlock", machine_stop("deadlock"), || {
             machine(|| {
                 let event = crate::object();
@@ -195,5 +200,39 @@ fn threads_can_be_joined() {
         thread.join();
         assert!(*done.borrow());
         assert!(sched::now() >= 10_000_000);
+    });
+}
+
+/// One processor waits at DISPATCH_LEVEL for what another writes, and does nothing but look.
+fn atomics_are_switch_points() {
+    type Load = unsafe extern "win64" fn(*mut u32, i32) -> u32;
+    let load = instrumented::exports()
+        .into_iter()
+        .find(|(name, _)| *name == "__tsan_atomic32_load")
+        .expect("served");
+    let load: Load = unsafe { std::mem::transmute(load.1) };
+    machine(move || {
+        let written = Arc::new(AtomicU32::new(0));
+        let other = written.clone();
+        let writer = sched::spawn("writer", Kind::System, move || {
+            sched::set_irql(sched::DISPATCH_LEVEL);
+            sched::switch_point(Point::Yield);
+            other.store(1, SeqCst);
+            sched::lower_irql(sched::PASSIVE_LEVEL);
+        });
+        // The writer is on its processor.
+        sched::switch_point(Point::Yield);
+        sched::set_irql(sched::DISPATCH_LEVEL);
+        let before = counters().atomics.get();
+        let looks = (1..=10_000).find(|_| unsafe { load(written.as_ptr(), 2) } == 1);
+        sched::lower_irql(sched::PASSIVE_LEVEL);
+        let looks: u64 = looks.expect("the other processor went on");
+        assert!(looks > 1, "it looked before it was written");
+        assert_eq!(counters().atomics.get() - before, looks);
+        let events = trace::events();
+        assert!(events.iter().any(|event| {
+            (event.what, event.argument) == ("__tsan_atomic32_load", written.as_ptr() as u64)
+        }));
+        writer.join();
     });
 }
