@@ -6,9 +6,10 @@ use std::rc::Rc;
 
 use abi::guid::DEVICE_INTERFACE;
 use clap::{Args, ValueEnum};
+use machine::fault::{FaultPlan, Shim};
 use machine::nt_sys::GUID;
 use machine::user::{Access, Completion, File, Overlapped, Process, Token, UserBuffer};
-use machine::{Config, DriverSource, Machine};
+use machine::{Config, DriverSource, Machine, MachineError};
 
 use crate::cli::{self, Cli, Command};
 use crate::demo;
@@ -42,6 +43,18 @@ pub struct MachineOptions {
     /// Simulated processors.
     #[arg(long, global = true, value_name = "NUMBER", default_value_t = 2)]
     pub processors: usize,
+    /// What shall go wrong with the device, for instance hang@3,drop@interrupt:5: faults separated by commas, each a name,
+    /// then =PARAMETER and @MOMENT if wanted. Names: hang, stuck, stray=+OFFSET, late[=TIME], drop, delay=TIME,
+    /// duplicate[=TIME], spurious, corrupt=OFFSET^VALUE (also & | =), ones, unplug. Moments: N, command:N, interrupt:N,
+    /// access:N, after:TIME; xN or x* after it repeats. Those that struck are listed at the end.
+    #[arg(
+        long = "fault",
+        global = true,
+        value_name = "PLAN",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub faults: FaultPlan,
     /// Run as a user who is not an administrator.
     #[arg(long, global = true)]
     pub unprivileged: bool,
@@ -87,6 +100,7 @@ impl MachineOptions {
             InterruptOption::Line => machine::Interrupts::Line,
         };
         config.qemu.clone_from(&self.qemu);
+        config.faults.clone_from(&self.faults);
         config.seed = self.seed;
         config.processors = self.processors;
         Ok(config)
@@ -106,6 +120,7 @@ pub fn run(cli: &Cli) -> Result<(), Error> {
         Token::Administrator
     };
     machine::run(config, move |machine| {
+        let _report = FaultReport(machine.faults().clone());
         machine.start().map_err(machine_error)?;
         let device = MachineDevice::open(machine, token)?;
         let result = match &command {
@@ -119,8 +134,31 @@ pub fn run(cli: &Cli) -> Result<(), Error> {
     .map_err(machine_error)?
 }
 
-fn machine_error(error: machine::MachineError) -> Error {
-    Error::Machine(error.to_string())
+fn machine_error(error: MachineError) -> Error {
+    match error {
+        MachineError::NoDevice => Error::NoDevice,
+        error => Error::Machine(error.to_string()),
+    }
+}
+
+/// Says at the end, however the command ended, which faults the device has had.
+struct FaultReport(Shim);
+
+impl Drop for FaultReport {
+    fn drop(&mut self) {
+        let (fired, total) = (self.0.fired(), self.0.total());
+        let forgotten = total - fired.len() as u64;
+        if forgotten > 0 {
+            eprintln!("dmatest: {forgotten} faults before these");
+        }
+        for fault in fired {
+            eprintln!("dmatest: {fault}");
+        }
+        match self.0.armed() {
+            0 => {}
+            armed => eprintln!("dmatest: {armed} faults of the plan are still to come"),
+        }
+    }
 }
 
 /// A device of the driver in a machine, opened by a process of its own.

@@ -90,3 +90,57 @@ fn exit_codes_are_as_documented() {
     );
     assert_eq!(code(&["no-such-command"]), 2);
 }
+
+/// The lines on standard error about faults.
+fn faults(output: &Output) -> Vec<String> {
+    let text = String::from_utf8_lossy(&output.stderr);
+    let lines = text.lines().filter(|line| line.contains("fault"));
+    lines.map(str::to_owned).collect()
+}
+
+#[test]
+fn faults_that_do_no_harm_are_reported_at_the_end() {
+    let file = file(10_000);
+    let path = file.path().to_str().expect("a plain name");
+    for device in ["edu-twin", "edu"] {
+        let plan = "duplicate@2,spurious@command:3,drop@interrupt:100000";
+        let output = dmatest(&["--device", device, "--fault", plan, "copy", path]);
+        assert!(output.status.success(), "{output:?}");
+        let lines = faults(&output);
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        assert!(lines[0].contains("duplicate=10us@2 at "), "{lines:?}");
+        assert!(lines[1].contains("spurious@command:3 at "), "{lines:?}");
+        assert!(lines[2].contains("1 faults of the plan are still to come"));
+    }
+}
+
+#[test]
+fn a_device_that_is_pulled_out_ends_the_command_and_nothing_else() {
+    for device in ["edu-twin", "edu"] {
+        let output = dmatest(&["--device", device, "--fault", "unplug@command:3", "verify"]);
+        let code = output.status.code();
+        assert_eq!(code, Some(i32::from(exit::REQUEST)), "{output:?}");
+        let [line] = &faults(&output)[..] else {
+            panic!("{output:?}");
+        };
+        assert!(line.contains("unplug@command:3 at "), "{line}");
+    }
+    assert_eq!(
+        code(&["--fault", "unplug", "info"]),
+        i32::from(exit::NO_DEVICE)
+    );
+}
+
+#[test]
+fn what_is_no_plan_of_faults_is_a_wrong_command_line() {
+    for (plan, reason) in [
+        ("hung", "there is no fault of this name"),
+        ("hang@day:1", "a moment is N, command:N"),
+        ("drop,delay", "`delay` is no fault: it needs a parameter"),
+    ] {
+        let output = dmatest(&["--fault", plan, "info"]);
+        assert_eq!(output.status.code(), Some(2), "{plan}");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains(reason), "{text}");
+    }
+}

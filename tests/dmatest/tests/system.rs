@@ -12,18 +12,9 @@ use dmatest::demo::DemoOptions;
 use dmatest::{demo, query_info, query_statistics};
 use harness::Suite;
 use machine::user::{Access, Token};
-use machine::{Config, Device as Board, Interrupts};
+use machine::{Config, Interrupts};
 
-use support::{Requests, System, WINDOW, open, round_trip, verify_all};
-
-/// Every board and every way it can interrupt; and the twin once more, with the image that has more switch points.
-const SYSTEMS: [System; 5] = [
-    System::new("edu_msi", Board::Edu, Interrupts::Message),
-    System::new("edu_line", Board::Edu, Interrupts::Line),
-    System::new("twin_msi", Board::EduTwin, Interrupts::Message),
-    System::new("twin_line", Board::EduTwin, Interrupts::Line),
-    System::new("instrumented", Board::EduTwin, Interrupts::Message).instrumented(),
-];
+use support::{Requests, SYSTEMS, System, WINDOW, open, round_trip, verify_all};
 
 /// A test, to be run in each system.
 type Test = (&'static str, fn(System));

@@ -26,6 +26,7 @@ pub struct BugCheck {
 #[derive(Debug, Clone)]
 pub struct MachineStop {
     words: String,
+    said: Vec<String>,
 }
 
 /// Expects the bug check `code`, whatever its parameters.
@@ -44,6 +45,7 @@ pub fn bug_check(code: u32) -> BugCheck {
 pub fn machine_stop(words: impl Into<String>) -> MachineStop {
     MachineStop {
         words: words.into(),
+        said: Vec::new(),
     }
 }
 
@@ -121,10 +123,37 @@ impl BugCheck {
                 ));
             }
         }
-        match self.words.iter().find(|words| !output.contains(*words)) {
-            Some(words) => Err(format!("the output does not say {words:?}")),
-            None => Ok(()),
+        all_said(&self.words, output)
+    }
+}
+
+impl MachineStop {
+    /// The output must contain `words` as well.
+    #[must_use]
+    pub fn says(mut self, words: impl Into<String>) -> Self {
+        self.said.push(words.into());
+        self
+    }
+
+    fn check(&self, output: &str) -> Result<(), String> {
+        let stopped = output
+            .lines()
+            .any(|line| line.contains("*** MACHINE STOP:") && line.contains(&self.words));
+        if !stopped {
+            return Err(format!(
+                "no machine stop in the output says {:?}",
+                self.words
+            ));
         }
+        all_said(&self.said, output)
+    }
+}
+
+/// Whether `output` contains all `words`.
+fn all_said(words: &[String], output: &str) -> Result<(), String> {
+    match words.iter().find(|words| !output.contains(*words)) {
+        Some(words) => Err(format!("the output does not say {words:?}")),
+        None => Ok(()),
     }
 }
 
@@ -163,11 +192,7 @@ impl Expectation {
         match self {
             Self::Pass => Ok(()),
             Self::BugCheck(stop) => stop.check(output),
-            Self::MachineStop(stop) => output
-                .lines()
-                .any(|line| line.contains("*** MACHINE STOP:") && line.contains(&stop.words))
-                .then_some(())
-                .ok_or_else(|| format!("no machine stop in the output says {:?}", stop.words)),
+            Self::MachineStop(stop) => stop.check(output),
         }
     }
 
@@ -274,5 +299,8 @@ mod tests {
         };
         assert_eq!(check("WdfUsbTargetDeviceCreate"), Ok(()));
         assert!(check("deadlock").is_err());
+        let said = Expectation::from(machine_stop("UNIMPLEMENTED").says("last events"))
+            .check(Some(MACHINE_STOP_EXIT), output);
+        assert!(said.unwrap_err().contains("last events"));
     }
 }

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use machine_bus::fault::{FaultKind, Fired, Shim};
 use machine_bus::{
-    Board, BoardError, Edu, FunctionAddress, LocalBoard, MemoryConfig, QemuBoard, QemuConfig,
+    Board, BoardError, Edu, Engine, FaultyBoard, FunctionAddress, LocalBoard, MemoryConfig,
+    QemuBoard, QemuConfig,
 };
+use machine_nt::{bugcheck, trace};
 
 use crate::config::{Config, Device};
 
-/// Where edu's twin sits: in the slot it has in QEMU.
+/// Where edu is: in its slot in QEMU, and its twin's.
 const EDU: FunctionAddress = FunctionAddress {
     bus: 0,
     device: 4,
@@ -20,12 +23,12 @@ pub(crate) struct Plugged {
     pub(crate) board: Arc<dyn Board>,
     /// Version of the QEMU, if it is one.
     pub(crate) qemu_version: Option<String>,
-    /// The same board, if it is in this process.
-    local: Option<Arc<LocalBoard>>,
+    /// What makes the device fail.
+    pub(crate) shim: Shim,
 }
 
 impl Plugged {
-    /// Builds or starts the board that `config` asks for.
+    /// Builds or starts the board that `config` asks for. Its faults are not armed yet.
     ///
     /// # Errors
     /// Why QEMU does not run, or memory cannot be had.
@@ -34,37 +37,65 @@ impl Plugged {
             total: config.memory,
             seed: config.seed,
         };
-        match config.device {
-            Device::Edu => {
-                let board = QemuBoard::start(&QemuConfig {
-                    program: config.qemu.clone(),
-                    memory,
-                    ..QemuConfig::default()
-                })?;
-                Ok(Self {
-                    qemu_version: Some(board.version().text().to_owned()),
-                    board: Arc::new(board),
-                    local: None,
-                })
-            }
-            Device::EduTwin => {
-                let board = Arc::new(LocalBoard::new(
-                    &memory,
-                    vec![(EDU, Box::new(Edu::default()))],
-                )?);
-                Ok(Self {
-                    qemu_version: None,
-                    board: board.clone(),
-                    local: Some(board),
-                })
-            }
-        }
+        let board: Box<dyn Board> = match config.device {
+            Device::Edu => Box::new(QemuBoard::start(&QemuConfig {
+                program: config.qemu.clone(),
+                memory,
+                ..QemuConfig::default()
+            })?),
+            Device::EduTwin => Box::new(LocalBoard::new(
+                &memory,
+                vec![(EDU, Box::new(Edu::default()))],
+            )?),
+        };
+        let qemu_version = board.external_version().map(str::to_owned);
+        let board = FaultyBoard::new(board, EDU, Some(Engine::EDU))?;
+        let shim = board.shim();
+        shim.on_fired(note);
+        dump_at_stops(shim.clone());
+        Ok(Self {
+            qemu_version,
+            board: Arc::new(board),
+            shim,
+        })
     }
+}
 
-    /// Takes the device out of its slot, if the board is in this process.
-    pub(crate) fn unplug(&self) {
-        if let Some(local) = &self.local {
-            local.unplug(EDU);
-        }
+/// Writes into the trace that a fault has struck, and at which access.
+fn note(fired: &Fired) {
+    trace::record(event(&fired.fault.kind), fired.accesses);
+}
+
+/// What the trace calls a fault.
+fn event(kind: &FaultKind) -> &'static str {
+    match kind {
+        FaultKind::Hang => "fault: the device hangs, access",
+        FaultKind::Stuck => "fault: the device is stuck, access",
+        FaultKind::Stray { .. } => "fault: DMA goes astray, access",
+        FaultKind::LateDma { .. } => "fault: DMA after the transfer, access",
+        FaultKind::DropInterrupt => "fault: an interrupt is lost, access",
+        FaultKind::DelayInterrupt { .. } => "fault: an interrupt is late, access",
+        FaultKind::DuplicateInterrupt { .. } => "fault: an interrupt comes twice, access",
+        FaultKind::SpuriousInterrupt => "fault: an interrupt for nothing, access",
+        FaultKind::CorruptRead { .. } => "fault: a register reads wrongly, access",
+        FaultKind::AllOnes => "fault: the link goes down, access",
+        FaultKind::Unplug => "fault: the device is pulled out, access",
     }
+}
+
+/// Has every stop say which faults had struck before it.
+fn dump_at_stops(shim: Shim) {
+    bugcheck::register_dumper(
+        "faults of the device",
+        Box::new(move |out| {
+            let fired = match shim.try_fired() {
+                Some(fired) if fired.is_empty() => vec!["  none has struck".to_owned()],
+                Some(fired) => fired.iter().map(|fired| format!("  {fired}")).collect(),
+                None => vec!["  one is just striking".to_owned()],
+            };
+            for line in fired {
+                let _ = writeln!(out, "{line}");
+            }
+        }),
+    );
 }

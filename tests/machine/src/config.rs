@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use machine_bus::fault::FaultPlan;
+
 use crate::inf::{InfFacts, RegistryValue};
 use crate::testdriver::TestDriver;
 
@@ -56,6 +58,9 @@ pub struct Config {
     pub interrupts: Interrupts,
     /// Bytes of guest RAM. Only what is touched costs anything.
     pub memory: u64,
+    /// What shall go wrong with the device, counted from when the machine runs; more can be armed later, by
+    /// [`Machine::faults`](crate::Machine::faults).
+    pub faults: FaultPlan,
     /// Simulated processors.
     pub processors: usize,
     /// Decides which pages buffers have and who goes on at switch points.
@@ -84,6 +89,7 @@ impl Config {
             qemu: "qemu-system-x86_64".into(),
             interrupts: Interrupts::default(),
             memory: 6 << 30,
+            faults: FaultPlan::default(),
             processors: 2,
             seed: 1,
             driver,

@@ -11,6 +11,7 @@ pub mod user;
 
 pub use config::{Config, Device, DriverSource, Interrupts};
 pub use machine::{Machine, MachineError, run};
+pub use machine_bus::fault;
 pub use machine_nt::counters;
 pub use machine_nt::ex::pool::fail_allocation;
 pub use nt_sys;

@@ -2,14 +2,17 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use machine_bus::BoardError;
+use machine_bus::fault::{Fault, FaultKind, Shim, ShimError};
 use machine_hal::pnp::{DriverPackage, HardwareValue, Manager, Node, Phase, PnpError};
 use machine_nt::bugcheck::{self, code};
+use machine_nt::exports::KeDelayExecutionThread;
 use machine_nt::{registry, sched};
 use machine_pe::LoadError;
 use machine_pe::trap::TrapError;
-use nt_sys::{NTSTATUS, nt_success};
+use nt_sys::{LARGE_INTEGER, NTSTATUS, nt_success};
 use thiserror::Error;
 
 use crate::board::Plugged;
@@ -28,7 +31,10 @@ pub enum MachineError {
     /// The board does not run.
     #[error(transparent)]
     Board(#[from] BoardError),
-    /// Faults cannot be caught.
+    /// A fault cannot be armed.
+    #[error(transparent)]
+    Fault(#[from] ShimError),
+    /// Faults of the processor cannot be caught.
     #[error(transparent)]
     Trap(#[from] TrapError),
     /// The driver's image is refused.
@@ -85,11 +91,14 @@ impl Machine {
         };
         machine_nt::mm::set_memory(Arc::clone(plugged.board.memory()));
         machine_hal::install(config.hal, Arc::clone(&plugged.board)).map_err(BoardError::from)?;
+        let pnp = Manager::new();
+        // From here on there is somebody to tell of a device that is pulled out.
+        plugged.shim.arm_plan(&config.faults)?;
         Ok(Self {
             config,
             plugged,
             descriptor,
-            pnp: Manager::new(),
+            pnp,
             driver: RefCell::new(None),
         })
     }
@@ -108,6 +117,13 @@ impl Machine {
     #[must_use]
     pub fn device(&self) -> Device {
         self.config.device
+    }
+
+    /// What makes the device fail: arms faults while the machine runs, says which have struck, and heals. A clone of it may
+    /// outlive the machine.
+    #[must_use]
+    pub fn faults(&self) -> &Shim {
+        &self.plugged.shim
     }
 
     /// Version of the QEMU that runs the device, if one does.
@@ -219,15 +235,32 @@ impl Machine {
         Ok(self.pnp.remove(&self.found()?)?)
     }
 
-    /// Pulls the device out: from now on a device in this process does not answer. One in QEMU still does, so there the
-    /// drivers are told only.
+    /// Pulls the device out: from now on nothing answers, and its drivers have been told when this returns. The fault
+    /// [`FaultKind::Unplug`] is what happens when nobody waits for that.
     ///
     /// # Errors
     /// There is no device, or it is gone already.
     pub fn surprise_remove(&self) -> Result<(), MachineError> {
         let node = self.found()?;
-        self.plugged.unplug();
+        self.faults().arm(Fault::now(FaultKind::Unplug))?;
         Ok(self.pnp.surprise_remove(&node)?)
+    }
+
+    /// Has the calling thread sleep, in the machine's time.
+    pub fn sleep(&self, time: Duration) {
+        let hundred_ns = i64::try_from(time.as_nanos() / 100).unwrap_or(i64::MAX);
+        let mut interval = LARGE_INTEGER {
+            QuadPart: -hundred_ns,
+        };
+        // SAFETY: the interval is a local variable; this is a thread of the machine at PASSIVE_LEVEL.
+        unsafe { KeDelayExecutionThread(0, 0, &raw mut interval) };
+    }
+
+    /// Hears what the board has to say, and waits until the PnP manager has done what it was told to do by others than its
+    /// caller: by a driver whose device failed, by the bus of a device that was pulled out.
+    pub fn settle(&self) {
+        self.sleep(Duration::from_millis(1));
+        self.pnp.settle();
     }
 
     /// Removes the drivers of a device that was pulled out, once all handles have been closed.
@@ -257,7 +290,8 @@ impl Machine {
     /// # Panics
     /// If the device cannot be removed, because of an open handle for instance.
     pub fn shut_down(&self) {
-        self.pnp.settle();
+        self.settle();
+        self.finish_removals();
         if self.phase() == Some(Phase::Started)
             && let Err(error) = self.remove()
         {

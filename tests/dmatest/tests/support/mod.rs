@@ -1,5 +1,7 @@
 //! Machines for the system tests.
 
+#![allow(dead_code, reason = "no test uses all of it")]
+
 use std::path::PathBuf;
 
 use abi::guid::DEVICE_INTERFACE;
@@ -49,8 +51,17 @@ pub struct System {
     image: Image,
 }
 
+/// Every board and every way it can interrupt; and the twin once more, with the image that has more switch points.
+pub const SYSTEMS: [System; 5] = [
+    System::new("edu_msi", Board::Edu, Interrupts::Message),
+    System::new("edu_line", Board::Edu, Interrupts::Line),
+    System::new("twin_msi", Board::EduTwin, Interrupts::Message),
+    System::new("twin_line", Board::EduTwin, Interrupts::Line),
+    System::new("instrumented", Board::EduTwin, Interrupts::Message).instrumented(),
+];
+
 impl System {
-    pub const fn new(name: &'static str, board: Board, interrupts: Interrupts) -> Self {
+    const fn new(name: &'static str, board: Board, interrupts: Interrupts) -> Self {
         Self {
             name,
             board,
@@ -62,7 +73,7 @@ impl System {
     }
 
     /// The same with the instrumented image.
-    pub const fn instrumented(self) -> Self {
+    const fn instrumented(self) -> Self {
         Self {
             image: Image::Instrumented,
             ..self

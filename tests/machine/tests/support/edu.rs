@@ -83,7 +83,7 @@ pub fn transaction() -> WDFDMATRANSACTION {
 }
 
 /// Runs `test` in a machine with the twin of edu and this driver, started and opened.
-pub fn run(steps: Steps, test: impl FnOnce(&Opened) + 'static) {
+pub fn run(steps: Steps, test: impl FnOnce(&Opened<'_>) + 'static) {
     configured(steps, |_| {}, test);
 }
 
@@ -91,7 +91,19 @@ pub fn run(steps: Steps, test: impl FnOnce(&Opened) + 'static) {
 pub fn configured(
     steps: Steps,
     configure: impl FnOnce(&mut Config),
-    test: impl FnOnce(&Opened) + 'static,
+    test: impl FnOnce(&Opened<'_>) + 'static,
+) {
+    machine(steps, configure, |machine| {
+        machine.start().expect("the device starts");
+        test(&Opened::new(machine));
+    });
+}
+
+/// Runs `test` in a machine with this driver, nothing started.
+pub fn machine(
+    steps: Steps,
+    configure: impl FnOnce(&mut Config),
+    test: impl FnOnce(&Machine) + 'static,
 ) {
     assert!(STEPS.set(steps).is_ok(), "one driver to a process");
     let driver = TestDriver {
@@ -102,25 +114,30 @@ pub fn configured(
     config.device = Device::EduTwin;
     configure(&mut config);
     machine::run(config, |machine| {
-        machine.start().expect("the device starts");
-        test(&Opened::new(machine));
+        test(machine);
         machine.shut_down();
     })
     .expect("a machine");
 }
 
 /// The started device, opened.
-pub struct Opened {
+pub struct Opened<'a> {
+    /// Where it is.
+    pub machine: &'a Machine,
     file: File,
     process: Process,
 }
 
-impl Opened {
-    fn new(machine: &Machine) -> Self {
+impl<'a> Opened<'a> {
+    fn new(machine: &'a Machine) -> Self {
         let process = machine.process(Token::Administrator);
         let path = process.interfaces(&INTERFACE).remove(0);
         let file = process.open(&path, Access::READ_WRITE).expect("opened");
-        Self { file, process }
+        Self {
+            machine,
+            file,
+            process,
+        }
     }
 
     /// Writes `length` bytes of a pattern at `offset`.

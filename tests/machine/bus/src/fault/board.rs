@@ -1,10 +1,10 @@
 //! The board with the shim in front of it.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use super::shim::Shim;
+use super::shim::{Fired, Shim};
 use super::state::State;
 use crate::engine::Engine;
 use crate::watch::Watch;
@@ -20,11 +20,36 @@ pub(super) struct Core {
     pub(super) inner: Box<dyn Board>,
     function: FunctionAddress,
     state: Mutex<State>,
+    /// Who is told of each fault that strikes.
+    pub(super) told: OnceLock<fn(&Fired)>,
 }
 
 impl Core {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state, unless somebody is just changing it.
+    pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, State>> {
+        self.state.try_lock().ok()
+    }
+
+    /// Does something in which faults may strike, and tells of those that did.
+    pub(super) fn act<R>(&self, f: impl FnOnce(&mut State, &dyn Board) -> R) -> R {
+        let mut state = self.lock();
+        let before = state.total;
+        let result = f(&mut state, &*self.inner);
+        let struck = (state.total - before) as usize;
+        if struck == 0 {
+            return result;
+        }
+        let older = state.fired.len().saturating_sub(struck);
+        let fired: Vec<Fired> = state.fired.iter().skip(older).cloned().collect();
+        drop(state);
+        if let Some(tell) = self.told.get() {
+            fired.iter().for_each(tell);
+        }
+        result
     }
 }
 
@@ -41,6 +66,7 @@ impl FaultyBoard {
             inner,
             function,
             state: Mutex::new(State::new(watch, engine)),
+            told: OnceLock::new(),
         })))
     }
 
@@ -85,7 +111,8 @@ impl Board for FaultyBoard {
             return self.inner().config_read(function, offset, size);
         }
         q35::check_config_access(offset, size)?;
-        self.0.lock().config_read(self.inner(), offset, size)
+        self.0
+            .act(|state, inner| state.config_read(inner, offset, size))
     }
 
     fn config_write(
@@ -100,27 +127,28 @@ impl Board for FaultyBoard {
         }
         q35::check_config_access(offset, size)?;
         self.0
-            .lock()
-            .config_write(self.inner(), offset, size, value)
+            .act(|state, inner| state.config_write(inner, offset, size, value))
     }
 
     fn read(&self, physical: u64, size: u8) -> Result<u64, BoardError> {
-        let mut state = self.0.lock();
-        let Some(register) = state.watch.decode(physical) else {
-            return self.inner().read(physical, size);
-        };
-        q35::check_access(physical, size)?;
-        state.read(self.inner(), register, physical, size)
+        self.0.act(|state, inner| {
+            let Some(register) = state.watch.decode(physical) else {
+                return inner.read(physical, size);
+            };
+            q35::check_access(physical, size)?;
+            state.read(inner, register, physical, size)
+        })
     }
 
     fn write(&self, physical: u64, size: u8, value: u64) -> Result<(), BoardError> {
-        let mut state = self.0.lock();
-        let Some(register) = state.watch.decode(physical) else {
-            return self.inner().write(physical, size, value);
-        };
-        q35::check_access(physical, size)?;
-        let value = value & q35::mask(size);
-        state.write(self.inner(), register, physical, size, value)
+        self.0.act(|state, inner| {
+            let Some(register) = state.watch.decode(physical) else {
+                return inner.write(physical, size, value);
+            };
+            q35::check_access(physical, size)?;
+            let value = value & q35::mask(size);
+            state.write(inner, register, physical, size, value)
+        })
     }
 
     fn message_target(&self, vector: u8) -> Message {
@@ -134,10 +162,11 @@ impl Board for FaultyBoard {
     }
 
     fn poll(&self, now_ns: u64, events: &mut Vec<BoardEvent>) -> Result<(), BoardError> {
-        let mut state = self.0.lock();
-        let result = state.run(self.inner(), now_ns);
-        events.append(&mut state.news);
-        result
+        self.0.act(|state, inner| {
+            let result = state.run(inner, now_ns);
+            events.append(&mut state.news);
+            result
+        })
     }
 
     /// With an external board, the time at which the shim itself does something.

@@ -49,6 +49,23 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
+    /// Its name in plans.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Hang => "hang",
+            Self::Stuck => "stuck",
+            Self::Stray { .. } => "stray",
+            Self::LateDma { .. } => "late",
+            Self::DropInterrupt => "drop",
+            Self::DelayInterrupt { .. } => "delay",
+            Self::DuplicateInterrupt { .. } => "duplicate",
+            Self::SpuriousInterrupt => "spurious",
+            Self::CorruptRead { .. } => "corrupt",
+            Self::AllOnes => "ones",
+            Self::Unplug => "unplug",
+        }
+    }
+
     /// Whether it happens to a command, so that the shim has to know the device's engine.
     pub(super) fn needs_engine(&self) -> bool {
         matches!(

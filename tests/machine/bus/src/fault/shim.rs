@@ -56,12 +56,13 @@ impl Shim {
     /// Arms a fault. One that needs no opportunity and is for now strikes before this returns; what it does to
     /// interrupts is reported by the next poll.
     pub fn arm(&self, fault: Fault) -> Result<(), ShimError> {
-        let mut state = self.0.lock();
-        if fault.kind.needs_engine() && state.engine.is_none() {
-            return Err(ShimError::NoEngine { fault });
-        }
-        state.arsenal.arm(fault);
-        Ok(state.strike(&*self.0.inner)?)
+        self.0.act(|state, inner| {
+            if fault.kind.needs_engine() && state.engine.is_none() {
+                return Err(ShimError::NoEngine { fault });
+            }
+            state.arsenal.arm(fault);
+            Ok(state.strike(inner)?)
+        })
     }
 
     /// Arms all faults of a plan, or those before the first that cannot be armed.
@@ -72,6 +73,20 @@ impl Shim {
     /// Disarms what has not struck yet. What has struck goes on: a hang hangs, a late interrupt arrives.
     pub fn disarm(&self) {
         self.0.lock().arsenal.disarm();
+    }
+
+    /// Disarms all faults, and ends a command that hangs as if the device had been reset: it has moved nothing, and says
+    /// nothing. A function that is off the bus stays so.
+    pub fn heal(&self) {
+        let mut state = self.0.lock();
+        state.arsenal.disarm();
+        state.heal();
+    }
+
+    /// Names who is told of each fault when it has struck. The first one stays. It is called in the middle of an access to
+    /// the board, so it may do no more than take note.
+    pub fn on_fired(&self, tell: fn(&Fired)) {
+        self.0.told.get_or_init(|| tell);
     }
 
     /// How many faults are armed and may still strike.
@@ -87,6 +102,11 @@ impl Shim {
     /// The faults that have struck, the oldest first; only the last 1024 are kept.
     pub fn fired(&self) -> Vec<Fired> {
         self.0.lock().fired.iter().cloned().collect()
+    }
+
+    /// As [`Shim::fired`], for one who may have come in the middle of an access: `None` if it is so.
+    pub fn try_fired(&self) -> Option<Vec<Fired>> {
+        Some(self.0.try_lock()?.fired.iter().cloned().collect())
     }
 
     /// Whether the function is still on the bus.

@@ -346,6 +346,13 @@ impl State {
         Ok(())
     }
 
+    /// Ends a command that hangs.
+    pub(super) fn heal(&mut self) {
+        if let (Some(hang), Some(engine)) = (self.hang.take(), &self.engine) {
+            self.ended = Some(hang.command & !engine.run);
+        }
+    }
+
     /// Counts an access, before it is made.
     fn accessed(&mut self, board: &dyn Board) -> Result<(), BoardError> {
         self.arsenal.counts.accesses += 1;

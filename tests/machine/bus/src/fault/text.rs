@@ -188,18 +188,16 @@ impl fmt::Display for Time {
 
 impl fmt::Display for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
         match *self {
-            Self::Hang => f.write_str("hang"),
-            Self::Stuck => f.write_str("stuck"),
             Self::Stray { offset } => {
                 let sign = if offset < 0 { '-' } else { '+' };
-                write!(f, "stray={sign}{:#x}", offset.unsigned_abs())
+                write!(f, "={sign}{:#x}", offset.unsigned_abs())
             }
-            Self::LateDma { after_ns } => write!(f, "late={}", Time(after_ns)),
-            Self::DropInterrupt => f.write_str("drop"),
-            Self::DelayInterrupt { by_ns } => write!(f, "delay={}", Time(by_ns)),
-            Self::DuplicateInterrupt { after_ns } => write!(f, "duplicate={}", Time(after_ns)),
-            Self::SpuriousInterrupt => f.write_str("spurious"),
+            Self::LateDma { after_ns } | Self::DuplicateInterrupt { after_ns } => {
+                write!(f, "={}", Time(after_ns))
+            }
+            Self::DelayInterrupt { by_ns } => write!(f, "={}", Time(by_ns)),
             Self::CorruptRead {
                 bar,
                 offset,
@@ -211,10 +209,14 @@ impl fmt::Display for FaultKind {
                     Corruption::Or(value) => ('|', value),
                     Corruption::Set(value) => ('=', value),
                 };
-                write!(f, "corrupt={bar}:{offset:#x}{operation}{value:#x}")
+                write!(f, "={bar}:{offset:#x}{operation}{value:#x}")
             }
-            Self::AllOnes => f.write_str("ones"),
-            Self::Unplug => f.write_str("unplug"),
+            Self::Hang
+            | Self::Stuck
+            | Self::DropInterrupt
+            | Self::SpuriousInterrupt
+            | Self::AllOnes
+            | Self::Unplug => Ok(()),
         }
     }
 }

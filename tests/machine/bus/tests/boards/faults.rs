@@ -191,6 +191,38 @@ fn a_hang_lasts_until_bus_mastering_is_off() {
 }
 
 #[test]
+fn what_hangs_can_be_healed() {
+    for fault in ["hang", "stuck"] {
+        for mut bench in benches(fault) {
+            bench.arm("drop@1x*");
+            assert!(!bench.succeeds());
+            bench.shim.heal();
+            assert_eq!(bench.read(COMMAND), TO_MEMORY & !1);
+            assert_eq!(bench.shim.armed(), 0);
+            assert!(bench.succeeds());
+        }
+    }
+}
+
+#[test]
+fn who_wants_to_know_is_told_at_once() {
+    use std::sync::Mutex;
+    static TOLD: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+    let mut bench = Bench::twin("corrupt=0x0=0,drop@1");
+    bench.shim.on_fired(|fired| {
+        let fault = fired.fault.to_string();
+        TOLD.lock().unwrap().push(fault);
+    });
+    assert_eq!(bench.read(0), 0);
+    assert_eq!(*TOLD.lock().unwrap(), ["corrupt=0:0x0=0x0"]);
+    bench.succeeds();
+    bench.arm("ones");
+    let told = TOLD.lock().unwrap();
+    assert_eq!(*told, ["corrupt=0:0x0=0x0", "drop@1", "ones"]);
+}
+
+#[test]
 fn a_stuck_command_never_ends() {
     for mut bench in benches("stuck") {
         assert!(!bench.succeeds());

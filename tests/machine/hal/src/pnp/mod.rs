@@ -109,6 +109,7 @@ pub struct Manager(());
 impl Manager {
     /// Starts the device tree: the root and the PCI bus. At PASSIVE_LEVEL, after [`crate::install`].
     pub fn new() -> Self {
+        serial::install();
         let bus = root::create();
         let bus_driver: PDRIVER_OBJECT = driver::create("pci", 0..0);
         // SAFETY: the entry point is that of this driver, which ignores its registry path.

@@ -52,38 +52,58 @@ impl Event {
 /// Set while nothing is done to any device.
 static FREE: OnceLock<Event> = OnceLock::new();
 
-/// Set while nothing is left to be done later.
+/// Set when the last of what was to be done later has been done.
 static IDLE: OnceLock<Event> = OnceLock::new();
 
 /// How much is left to be done later.
 static PENDING: AtomicUsize = AtomicUsize::new(0);
 
-fn idle() -> &'static Event {
-    IDLE.get_or_init(|| Event::new(_EVENT_TYPE::NotificationEvent))
+/// Sets up the events. Making one is a kernel routine, in the middle of which the board may have news; so it is done
+/// before anybody can have any.
+pub fn install() {
+    let free = Event::new(_EVENT_TYPE::SynchronizationEvent);
+    let idle = Event::new(_EVENT_TYPE::NotificationEvent);
+    let (first, second) = (FREE.set(free), IDLE.set(idle));
+    if first.or(second).is_err() {
+        crate::stop_internal("there are two PnP managers");
+    }
+}
+
+fn event(event: &'static OnceLock<Event>) -> &'static Event {
+    event
+        .get()
+        .unwrap_or_else(|| crate::stop_internal("PnP is used before the PnP manager is there"))
 }
 
 /// Runs `f` while nobody else does anything to devices. At PASSIVE_LEVEL; `f` must not come back here.
 pub fn exclusively<R>(f: impl FnOnce() -> R) -> R {
-    let free = FREE.get_or_init(|| Event::new(_EVENT_TYPE::SynchronizationEvent));
-    free.wait();
+    event(&FREE).wait();
     let result = f();
-    free.set();
+    event(&FREE).set();
     result
 }
 
-/// Has a thread run `f` exclusively, as soon as it can.
+/// Has a thread run `f` exclusively, as soon as it can. Passes no switch point, so it may be called between two steps of
+/// the machine.
 pub fn later(f: impl FnOnce() + 'static) {
     PENDING.fetch_add(1, SeqCst);
-    idle().clear();
     sched::spawn("PnP event", Kind::System, move || {
         exclusively(f);
         if PENDING.fetch_sub(1, SeqCst) == 1 {
-            idle().set();
+            event(&IDLE).set();
         }
     });
 }
 
 /// Waits until nothing is left to be done later.
 pub fn settle() {
-    idle().wait();
+    let idle = event(&IDLE);
+    loop {
+        idle.clear();
+        if PENDING.load(SeqCst) == 0 {
+            // For others who have seen that something was left, and do not wait yet.
+            return idle.set();
+        }
+        idle.wait();
+    }
 }

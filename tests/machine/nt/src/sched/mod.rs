@@ -205,11 +205,9 @@ pub fn stall(ns: u64) {
     switch_point(Point::Stall);
 }
 
-/// Where the caller is, for traces; None outside a running machine or while the scheduler itself is at work.
+/// Where the caller is, for traces; None outside a running machine or while the scheduler itself is at work. What the
+/// board does while nothing can run counts as the current processor's.
 pub fn place() -> Option<Place> {
-    if !fiber::on_fiber() {
-        return None;
-    }
     try_with(|k| Place {
         time: k.clock.now(),
         processor: k.current,
