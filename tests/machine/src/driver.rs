@@ -4,7 +4,7 @@ use machine_nt::exports::exports;
 use machine_nt::instrumented;
 use machine_nt::io::driver;
 use machine_nt::registry;
-use machine_pe::image::EntryPoint;
+use machine_pe::image::{EntryPoint, Import};
 use machine_pe::{Image, LoadError};
 use nt_sys::*;
 
@@ -33,6 +33,9 @@ impl LoadedDriver {
             DriverSource::Image(path) => {
                 let image = Image::load(path, resolve)?;
                 faults::set_image(image.name(), image.addresses());
+                if image.imports().iter().any(is_instrumentation) {
+                    machine_hal::dma::watch_common_buffers();
+                }
                 let entry = image.entry_point();
                 // SAFETY: the types differ only in what the two pointers point to.
                 let entry = unsafe { std::mem::transmute::<EntryPoint, Entry>(entry) };
@@ -72,6 +75,10 @@ impl LoadedDriver {
         // SAFETY: the object of `driver::create`, given up here.
         unsafe { driver::unload(self.object) }
     }
+}
+
+fn is_instrumentation(import: &Import) -> bool {
+    import.dll.eq_ignore_ascii_case(instrumented::MODULE)
 }
 
 /// Finds what an image imports: the kernel's routines, those of the framework's loader, or what stands for the atomic

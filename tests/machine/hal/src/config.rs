@@ -16,6 +16,9 @@ pub struct Config {
     /// an unknown version), that answer is given instead of bug check 0xE6; mistakes that would go unnoticed without
     /// it stop the machine in either case.
     pub verifier: bool,
+    /// Every access of the driver to a common buffer is a switch point. With an instrumented image the machine sees to
+    /// it by itself.
+    pub watch_common_buffers: bool,
     /// An interrupt that no service routine claims this many times in a row stops the machine.
     pub storm_limit: u32,
 }
@@ -28,6 +31,7 @@ impl Default for Config {
             always_bounce: false,
             defer_grants: false,
             verifier: true,
+            watch_common_buffers: false,
             storm_limit: 1000,
         }
     }

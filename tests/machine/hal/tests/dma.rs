@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use harness::{BugCheck, Suite, bug_check, machine_stop};
 use machine_hal::Config;
-use machine_nt::{counters, sched};
+use machine_nt::{counters, sched, trace};
 use nt_sys::*;
 
 use support::*;
@@ -226,6 +226,48 @@ fn a_common_buffer_is_shared(rig: &Rig, adapter: Adapter) {
     adapter.put();
 }
 
+/// One processor does nothing but look, at DISPATCH_LEVEL, and another has the device write in the meantime.
+fn accesses_to_a_watched_common_buffer_are_switch_points(rig: &Rig, adapter: Adapter) {
+    let mut logical = PHYSICAL_ADDRESS::default();
+    // SAFETY: as a driver would.
+    let address = unsafe {
+        adapter.operations().AllocateCommonBuffer.unwrap()(adapter.raw, 0x1800, &raw mut logical, 1)
+    };
+    // SAFETY: a plain number.
+    let bus = unsafe { logical.QuadPart } as u64;
+    let flag = address.cast::<u8>().wrapping_add(0x1004);
+    // SAFETY: the buffer is 0x1800 bytes long.
+    unsafe { flag.write_volatile(0) };
+    let board = rig.board.clone();
+    let writer = sched::spawn("writer", sched::Kind::System, move || {
+        at_dispatch(|| {
+            sched::switch_point(sched::Point::Yield);
+            device_write(&board, bus + 0x1004, &[1]).unwrap();
+        });
+    });
+    // The writer is on its processor.
+    sched::switch_point(sched::Point::Yield);
+    let accesses = || counters().common_buffer_accesses.get();
+    let before = accesses();
+    // SAFETY: as above.
+    let looks = at_dispatch(|| (1..=10_000).find(|_| unsafe { flag.read_volatile() } == 1));
+    let looks: u64 = looks.expect("the other processor went on");
+    assert!(looks > 1, "it looked before the device wrote");
+    assert_eq!(accesses() - before, looks);
+    let events = trace::events();
+    assert!(
+        events
+            .iter()
+            .any(|event| (event.what, event.argument) == ("common buffer read", bus + 0x1004))
+    );
+    writer.join();
+    // SAFETY: as a driver would.
+    unsafe {
+        adapter.operations().FreeCommonBuffer.unwrap()(adapter.raw, 0x1800, logical, address, 1)
+    };
+    adapter.put();
+}
+
 fn versions(rig: &Rig, adapter: Adapter) {
     let pdo = rig.edu().device();
     assert_eq!(
@@ -417,6 +459,10 @@ fn main() -> ExitCode {
         always_bounce: true,
         ..Config::default()
     };
+    let watched = Config {
+        watch_common_buffers: true,
+        ..Config::default()
+    };
     let big = scatter_gather(0x10000);
     Suite::new()
         .passes("a_write_is_bounced", rig(a_write_is_bounced))
@@ -441,6 +487,18 @@ fn main() -> ExitCode {
             configured(later, packet(0x1000), a_deferred_grant_comes_from_a_dpc),
         )
         .passes("a_common_buffer_is_shared", rig(a_common_buffer_is_shared))
+        .passes(
+            "a_watched_common_buffer_is_shared",
+            configured(watched, packet(0x1000), a_common_buffer_is_shared),
+        )
+        .passes(
+            "accesses_to_a_watched_common_buffer_are_switch_points",
+            configured(
+                watched,
+                packet(0x1000),
+                accesses_to_a_watched_common_buffer_are_switch_points,
+            ),
+        )
         .passes("versions", rig(versions))
         .passes("version_2_by_address", rig(version_2_by_address))
         .passes("an_mdl_chain", rig(an_mdl_chain))

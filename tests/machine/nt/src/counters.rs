@@ -77,6 +77,8 @@ counters! {
     timers_expired,
     /// Atomic operations of an instrumented driver.
     atomics,
+    /// Accesses to common buffers that are watched.
+    common_buffer_accesses,
     /// Switch points passed.
     switch_points,
     /// Switches from one processor or thread to another.

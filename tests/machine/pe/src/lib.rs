@@ -1,4 +1,4 @@
-//! Loads the driver's PE image and traps its register accesses.
+//! Loads the driver's PE image and traps its accesses to registers and to watched memory.
 
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 

@@ -11,6 +11,7 @@ mod replay;
 mod signal;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -20,6 +21,7 @@ use thiserror::Error;
 
 use crate::{PAGE_SIZE, SystemError};
 pub use signal::{Exception, set_exception_hook, set_fault_hook};
+pub use watch::{Watcher, unwatch, watch};
 
 /// What is behind a trapped range of memory.
 ///
@@ -43,7 +45,10 @@ pub enum TrapError {
     /// A range of no bytes.
     #[error("a trapped range cannot be empty")]
     Empty,
-    /// [`map`] did not return this address, or it was released already.
+    /// Watched memory consists of whole pages.
+    #[error("{0:#x} is not the start of a page")]
+    Unaligned(usize),
+    /// [`map`] did not return this address, nothing is watched there, or it was released already.
     #[error("no trapped range starts at {0:#x}")]
     NotMapped(usize),
     /// An operating system call failed.

@@ -2,8 +2,12 @@
 
 use std::ops::Range;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use machine_bus::{Access, PAGE_SIZE};
+use machine_nt::sched::{self, Point};
+use machine_nt::{counters, trace};
+use machine_pe::trap;
 
 use super::registers::{FILL, first_difference};
 use super::verifier::Violation;
@@ -22,6 +26,7 @@ pub struct CommonBuffer {
     length: u64,
     logical: u64,
     remapped: bool,
+    watched: bool,
 }
 
 impl CommonBuffer {
@@ -61,6 +66,7 @@ pub fn allocate(
     }
     with(|dma| {
         let memory = dma.board.memory().clone();
+        let watched = dma.config.watch_common_buffers;
         let (adapter, machine) = dma.parts(routine, adapter);
         let length = u64::from(length);
         let pages = length.div_ceil(PAGE);
@@ -76,6 +82,7 @@ pub fn allocate(
             length,
             logical: base + PAGE,
             remapped: false,
+            watched,
         };
         if let Some(iommu) = machine.board.iommu() {
             buffer.logical = machine.iova.allocate(length, machine.width)?;
@@ -89,11 +96,30 @@ pub fn allocate(
             ));
         }
         let logical = buffer.logical;
+        if watched {
+            watch(address, pages * PAGE, logical);
+        }
         adapter
             .common_buffers
             .insert(address.as_ptr() as u64, buffer);
         Some((address, logical))
     })
+}
+
+/// Makes every access to a common buffer a switch point.
+fn watch(address: NonNull<u8>, length: u64, logical: u64) {
+    let watcher = move |offset, write| {
+        let what = match write {
+            true => "common buffer write",
+            false => "common buffer read",
+        };
+        trace::record(what, logical + offset);
+        counters().common_buffer_accesses.increment();
+        sched::switch_point(Point::Memory);
+    };
+    // SAFETY: the mapping made for this buffer, which is given back to be unmapped only.
+    let watched = unsafe { trap::watch(address, length as usize, Arc::new(watcher)) };
+    watched.unwrap_or_else(|error| crate::stop_internal(error));
 }
 
 /// Frees a common buffer, which must be named as it was allocated.
@@ -130,6 +156,11 @@ pub fn free(routine: &'static str, adapter: u64, length: u32, logical: u64, addr
             }
         }
         if let Some(address) = NonNull::new(address as *mut u8) {
+            if buffer.watched
+                && let Err(error) = trap::unwatch(address)
+            {
+                crate::stop_internal(error);
+            }
             memory_must(memory.unmap(address));
         }
         let pages: Vec<u64> = (0..buffer.pages() + 2)

@@ -72,6 +72,11 @@ pub fn install(config: Config, board: Arc<dyn Board>) -> Result<(), MemoryError>
     Ok(())
 }
 
+/// From now on, every access to a common buffer allocated from now on is a switch point.
+pub fn watch_common_buffers() {
+    with(|dma| dma.config.watch_common_buffers = true);
+}
+
 /// Stops with 0xE6/0x0F if a free map register was written to. For the end of a run.
 pub fn check_free_map_registers() {
     with(|dma| dma.pool.check_free());

@@ -65,19 +65,21 @@ impl Rig {
 
     /// Has edu write to a logical address; the address that is not mapped if it cannot.
     pub fn device_write(&self, logical: u64, bytes: &[u8]) -> Result<(), u64> {
-        let segments = self
-            .board
-            .iommu()
-            .unwrap()
-            .translate(EDU, logical, bytes.len(), true);
-        let mut rest = bytes;
-        for segment in segments.map_err(|fault| fault.address)? {
-            let (part, left) = rest.split_at(segment.length);
-            self.board.memory().write(segment.physical, part).unwrap();
-            rest = left;
-        }
-        Ok(())
+        device_write(&self.board, logical, bytes)
     }
+}
+
+/// As [`Rig::device_write`].
+pub fn device_write(board: &LocalBoard, logical: u64, bytes: &[u8]) -> Result<(), u64> {
+    let iommu = board.iommu().unwrap();
+    let segments = iommu.translate(EDU, logical, bytes.len(), true);
+    let mut rest = bytes;
+    for segment in segments.map_err(|fault| fault.address)? {
+        let (part, left) = rest.split_at(segment.length);
+        board.memory().write(segment.physical, part).unwrap();
+        rest = left;
+    }
+    Ok(())
 }
 
 /// A description of edu as the framework makes it: version 3, 28 bits.

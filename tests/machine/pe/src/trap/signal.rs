@@ -6,7 +6,7 @@ use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::replay::{ARITHMETIC_FLAGS, Context, LONGEST, Replay, decode, text};
-use super::{TrapError, find};
+use super::{TrapError, find, watch};
 use crate::stop::stop;
 use crate::{PAGE_SIZE, SystemError};
 
@@ -42,6 +42,12 @@ pub fn set_exception_hook(hook: fn(Exception, u64) -> !) -> Result<(), TrapError
         .into_iter()
         .try_for_each(|signal| handle(signal, on_exception))
         .map_err(SystemError::of("handle exceptions"))?;
+    Ok(())
+}
+
+/// Has single steps caught from now on.
+pub(super) fn install_steps() -> Result<(), TrapError> {
+    handle(libc::SIGTRAP, on_exception).map_err(SystemError::of("handle single steps"))?;
     Ok(())
 }
 
@@ -82,18 +88,19 @@ fn set_action(signal: c_int, handler: usize, flags: c_int) -> io::Result<()> {
 extern "C" fn on_exception(signal: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
     // SAFETY: the kernel passes the interrupted code's context, ours until the handler returns.
     let machine = unsafe { &mut *context.cast::<libc::ucontext_t>() };
+    if signal == libc::SIGTRAP && watch::stepped(machine) {
+        return;
+    }
     let exception = match signal {
         libc::SIGTRAP => Exception::Breakpoint,
         libc::SIGFPE => Exception::Arithmetic,
         _ => Exception::IllegalInstruction,
     };
-    let hook = EXCEPTION_HOOK
-        .get()
-        .expect("set before the handler is installed");
-    hook(
-        exception,
-        machine.uc_mcontext.gregs[libc::REG_RIP as usize] as u64,
-    )
+    let ip = machine.uc_mcontext.gregs[libc::REG_RIP as usize] as u64;
+    match EXCEPTION_HOOK.get() {
+        Some(hook) => hook(exception, ip),
+        None => stop(&format!("{exception:?} at {ip:#x}")),
+    }
 }
 
 extern "C" fn on_fault(_: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
@@ -112,8 +119,13 @@ extern "C" fn on_fault(_: c_int, info: *mut libc::siginfo_t, context: *mut c_voi
     let error = machine.uc_mcontext.gregs[libc::REG_ERR as usize];
     let ip = machine.uc_mcontext.gregs[libc::REG_RIP as usize] as u64;
 
-    if info.si_code != NO_ADDRESS && error & FETCH == 0 && find(address).is_some() {
-        return access(machine);
+    if info.si_code != NO_ADDRESS && error & FETCH == 0 {
+        if find(address).is_some() {
+            return access(machine);
+        }
+        if watch::access(machine, address, error & WRITE != 0) {
+            return;
+        }
     }
     let reported = if info.si_code == NO_ADDRESS {
         u64::MAX
