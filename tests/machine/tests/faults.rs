@@ -3,6 +3,7 @@
 mod support;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use harness::{Suite, bug_check, machine_stop};
 use machine::fault::{Fault, FaultKind, Moment, Shim};
@@ -13,6 +14,19 @@ use support::edu::{self, Steps};
 /// DRIVER_VERIFIER_DMA_VIOLATION, of a device that leaves its mappings.
 const DMA_VIOLATION: u32 = 0xE6;
 const IOMMU_FAULT: u64 = 0x26;
+
+const TAMPERED: u64 = 0xF;
+
+/// What a device in QEMU writes astray while it fills 100 bytes at the start of a bounce page, and which check finds it.
+/// The last two are found after the transfer: when the adapter is put, and when the page is used again.
+const ASTRAY: [(&str, &str, u64); 6] = [
+    ("into_the_tag_after_the_data", "stray=+0x8", 2),
+    ("into_the_rest_of_the_page", "stray=+0x200", 5),
+    ("into_the_page_before", "stray=-0x1000", 4),
+    ("into_the_page_after", "stray=+0x1000", 5),
+    ("into_a_free_map_register", "stray=+0x2000", 3),
+    ("after_the_transfer", "late=1ms", 3),
+];
 
 /// A test, to be run on each board.
 type Test = (&'static str, fn(Device));
@@ -47,6 +61,24 @@ fn main() -> ExitCode {
                 .says("  fault stray=+0x100000 at "),
             || write_two_transfers("stray=+0x100000"),
         );
+    let suite = ASTRAY
+        .into_iter()
+        .fold(suite, |suite, (name, plan, check)| {
+            suite
+                .stops(
+                    format!("edu::writes_{name}_are_found"),
+                    bug_check(DMA_VIOLATION)
+                        .p1(TAMPERED)
+                        .p2(check)
+                        .says("faults of the device:\n  fault "),
+                    move || read_twice(Device::Edu, plan),
+                )
+                .stops(
+                    format!("edu-twin::writes_{name}_are_stopped"),
+                    bug_check(DMA_VIOLATION).p1(IOMMU_FAULT).p4(1),
+                    move || read_twice(Device::EduTwin, plan),
+                )
+        });
     let boards = [Device::EduTwin, Device::Edu];
     boards
         .into_iter()
@@ -71,6 +103,16 @@ fn write_two_transfers(plan: &'static str) {
         with_plan(Device::EduTwin, plan),
         |device| drop(device.write(0, 2 * edu::TRANSFER)),
     );
+}
+
+/// Has the device fill 100 bytes of memory, and, some time later, once more.
+fn read_twice(board: Device, plan: &'static str) {
+    edu::configured(Steps::default(), with_plan(board, plan), |device| {
+        for _ in 0..2 {
+            assert_eq!(device.read(0, 100).result, Ok(100));
+            device.machine.sleep(Duration::from_millis(5));
+        }
+    });
 }
 
 /// The faults that have struck, as in a plan.

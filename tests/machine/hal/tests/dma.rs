@@ -426,13 +426,22 @@ fn mapped(adapter: Adapter, write: bool) -> (Buffer, PVOID, u64) {
     (buffer, base, list[0].0)
 }
 
-/// The physical address of the bounce page behind a logical address.
+/// The physical address of the bounce page behind a logical address that the device may write.
 fn bounce(rig: &Rig, logical: u64) -> u64 {
+    translate(rig, logical, true)
+}
+
+/// The same for one that it may read.
+fn readable(rig: &Rig, logical: u64) -> u64 {
+    translate(rig, logical, false)
+}
+
+fn translate(rig: &Rig, logical: u64, write: bool) -> u64 {
     use machine_bus::Board;
     rig.board
         .iommu()
         .unwrap()
-        .translate(EDU, logical, 1, true)
+        .translate(EDU, logical, 1, write)
         .unwrap()[0]
         .physical
 }
@@ -757,6 +766,15 @@ fn main() -> ExitCode {
                 let (buffer, base, logical) = mapped(adapter, false);
                 corrupt(rig, bounce(rig, logical) + 0x2000);
                 adapter.flush_ex(buffer.mdl, base, 0x100, 0x200, false);
+            }),
+        )
+        .stops(
+            "source_modified",
+            violation(0x26).p4(1),
+            rig(|rig, adapter| {
+                let (buffer, base, logical) = mapped(adapter, true);
+                corrupt(rig, readable(rig, logical) + 0x1ff);
+                adapter.flush_ex(buffer.mdl, base, 0x100, 0x200, true);
             }),
         )
         .stops(

@@ -46,6 +46,8 @@ struct Span {
     pieces: Vec<Piece>,
     logical: u64,
     length: u64,
+    /// What the bounce pages hold for the device to read.
+    sent: Vec<u8>,
 }
 
 /// A live transfer.
@@ -74,6 +76,8 @@ pub struct Machine<'a> {
     pub iova: &'a mut Iova,
     /// The requester.
     pub function: FunctionAddress,
+    /// Its physical device object.
+    pub device: u64,
     /// Its address bits.
     pub width: u8,
 }
@@ -127,7 +131,7 @@ impl Mapping {
             .map(|pieces| machine.enter(pieces, transfer.write))
             .collect();
         let length = spans.iter().map(|span| span.length).sum();
-        let mapping = Self {
+        let mut mapping = Self {
             offset: transfer.offset,
             length,
             write: transfer.write,
@@ -162,6 +166,7 @@ impl Mapping {
         let mut left = flushed;
         for span in &self.spans {
             span.check(machine.memory());
+            span.check_sent(machine);
             for piece in span.pieces.iter().filter(|piece| piece.bounced()) {
                 let length = left.min(piece.length);
                 if !self.write {
@@ -175,12 +180,13 @@ impl Mapping {
     }
 
     /// Copies to the bounce pages what the device shall read, and tags their surroundings.
-    fn prepare(&self, memory: &PhysicalMemory) {
-        for span in &self.spans {
+    fn prepare(&mut self, memory: &PhysicalMemory) {
+        for span in &mut self.spans {
             span.tag(memory);
             if self.write {
                 for piece in span.pieces.iter().filter(|piece| piece.bounced()) {
-                    copy(memory, piece.buffer, piece.device, piece.length);
+                    let bytes = copy(memory, piece.buffer, piece.device, piece.length);
+                    span.sent.extend(bytes);
                 }
             }
         }
@@ -250,6 +256,23 @@ impl Span {
         }
     }
 
+    /// Stops if the device wrote into bounce pages that were mapped for it to read.
+    fn check_sent(&self, machine: &Machine<'_>) {
+        let Some(data) = self.bounced().filter(|_| !self.sent.is_empty()) else {
+            return;
+        };
+        let mut found = vec![0; self.sent.len()];
+        super::memory_must(machine.memory().read(data.start, &mut found));
+        let difference = found.iter().zip(&self.sent).position(|(a, b)| a != b);
+        if let Some(offset) = difference {
+            Violation::SourceModified {
+                device: machine.device,
+                address: data.start + offset as u64,
+            }
+            .raise();
+        }
+    }
+
     fn wipe(&self, memory: &PhysicalMemory) {
         let Some(data) = self.bounced() else { return };
         let first = data.start - data.start % PAGE;
@@ -289,6 +312,7 @@ impl Machine<'_> {
             pieces,
             logical,
             length,
+            sent: Vec::new(),
         }
     }
 
@@ -363,11 +387,13 @@ fn group(pieces: &[Piece], together: impl Fn(&Piece, &Piece) -> bool) -> Vec<Vec
         .collect()
 }
 
-fn copy(memory: &PhysicalMemory, from: u64, to: u64, length: u64) {
+/// Copies and returns what was copied.
+fn copy(memory: &PhysicalMemory, from: u64, to: u64, length: u64) -> Vec<u8> {
     let mut bytes = vec![0; length as usize];
     super::memory_must(memory.read(from, &mut bytes));
     super::memory_must(memory.write(to, &bytes));
     counters().bounced_bytes.add(length);
+    bytes
 }
 
 #[cfg(test)]

@@ -142,12 +142,14 @@ impl Dma {
             stop_internal("an adapter vanished")
         };
         let (function, width) = (adapter.function(), adapter.description.width);
+        let device = adapter.requester.device;
         (
             adapter,
             Machine {
                 board: &*self.board,
                 iova: &mut self.iova,
                 function,
+                device,
                 width,
             },
         )

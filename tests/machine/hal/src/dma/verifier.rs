@@ -171,6 +171,9 @@ pub enum Violation {
         address: u64,
         write: bool,
     },
+    /// 0x26 as well, where no IOMMU stands between: the device wrote into memory that was mapped for it to read.
+    #[error("the device wrote to {address:#x}, which was mapped for it to read only")]
+    SourceModified { device: u64, address: u64 },
 }
 
 fn side(after: bool) -> &'static str {
@@ -249,6 +252,7 @@ impl Violation {
                 address,
                 write,
             } => [0x26, device, address, u64::from(write)],
+            Self::SourceModified { device, address } => [0x26, device, address, 1],
         }
     }
 
