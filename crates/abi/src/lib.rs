@@ -1,5 +1,6 @@
 //! What the driver, its devices and dmatest share.
 //!
+//! - [`card`]: the card's registers, and what lies in host memory for it;
 //! - [`edu`]: the register map of QEMU's `edu` device, and what a driver may do with it;
 //! - [`guid`]: the device interface by which a program finds the driver's devices;
 //! - [`ioctl`]: the control codes;
@@ -11,6 +12,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod card;
 pub mod edu;
 pub mod guid;
 pub mod info;
