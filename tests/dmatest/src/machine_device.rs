@@ -1,5 +1,6 @@
 //! The device on Linux: a machine is started for the purpose, and the same calls go to its I/O manager.
 
+use std::error::Error as _;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -9,7 +10,7 @@ use clap::{Args, ValueEnum};
 use machine::fault::{FaultPlan, Shim};
 use machine::nt_sys::GUID;
 use machine::user::{Access, Completion, File, Overlapped, Process, Token, UserBuffer};
-use machine::{Config, DriverSource, Machine, MachineError};
+use machine::{Config, DriverSource, Machine, MachineError, Session};
 
 use crate::cli::{self, Cli, Command};
 use crate::demo;
@@ -37,6 +38,12 @@ pub struct MachineOptions {
         default_value = "qemu-system-x86_64"
     )]
     pub qemu: PathBuf,
+    /// Write the session with QEMU's device to this file.
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "replay")]
+    pub record: Option<PathBuf>,
+    /// Repeat the session written to this file, without QEMU: the same command with the same options, event by event.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub replay: Option<PathBuf>,
     /// Decides which pages buffers have, and who goes on when several could.
     #[arg(long, global = true, default_value_t = 1)]
     pub seed: u64,
@@ -100,6 +107,11 @@ impl MachineOptions {
             InterruptOption::Line => machine::Interrupts::Line,
         };
         config.qemu.clone_from(&self.qemu);
+        config.session = match (&self.record, &self.replay) {
+            (Some(file), _) => Session::Record(file.clone()),
+            (None, Some(file)) => Session::Replay(file.clone()),
+            (None, None) => Session::Live,
+        };
         config.faults.clone_from(&self.faults);
         config.seed = self.seed;
         config.processors = self.processors;
@@ -129,7 +141,13 @@ pub fn run(cli: &Cli) -> Result<(), Error> {
         };
         drop(device);
         machine.shut_down();
-        result
+        result?;
+        match machine.left_to_replay() {
+            None | Some(0) => Ok(()),
+            Some(left) => Err(Error::Machine(format!(
+                "the record goes on after the end of this session: {left} entries are left"
+            ))),
+        }
     })
     .map_err(machine_error)?
 }
@@ -137,7 +155,11 @@ pub fn run(cli: &Cli) -> Result<(), Error> {
 fn machine_error(error: MachineError) -> Error {
     match error {
         MachineError::NoDevice => Error::NoDevice,
-        error => Error::Machine(error.to_string()),
+        error => {
+            let causes = std::iter::successors(error.source(), |&cause| cause.source());
+            let cause = causes.map(|cause| format!(": {cause}"));
+            Error::Machine(format!("{error}{}", cause.collect::<String>()))
+        }
     }
 }
 

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use machine_bus::fault::{FaultKind, Fired, Shim};
+use machine_bus::record::{RecordError, Rest};
 use machine_bus::{
-    Board, BoardError, Edu, Engine, FaultyBoard, FunctionAddress, LocalBoard, MemoryConfig,
-    QemuBoard, QemuConfig,
+    Board, Edu, Engine, FaultyBoard, FunctionAddress, LocalBoard, MemoryConfig, QemuBoard,
+    QemuConfig, RecordingBoard, ReplayBoard,
 };
 use machine_nt::{bugcheck, trace};
 
-use crate::config::{Config, Device};
+use crate::config::{Config, Device, Session};
 
 /// Where edu is: in its slot in QEMU, and its twin's.
 const EDU: FunctionAddress = FunctionAddress {
@@ -25,28 +26,49 @@ pub(crate) struct Plugged {
     pub(crate) qemu_version: Option<String>,
     /// What makes the device fail.
     pub(crate) shim: Shim,
+    /// What is left of the record, if this is a replay.
+    pub(crate) rest: Option<Rest>,
 }
 
 impl Plugged {
     /// Builds or starts the board that `config` asks for. Its faults are not armed yet.
     ///
     /// # Errors
-    /// Why QEMU does not run, or memory cannot be had.
-    pub(crate) fn new(config: &Config) -> Result<Self, BoardError> {
+    /// Why QEMU does not run, memory cannot be had, or the session not be recorded or replayed.
+    pub(crate) fn new(config: &Config) -> Result<Self, RecordError> {
         let memory = MemoryConfig {
             total: config.memory,
             seed: config.seed,
         };
-        let board: Box<dyn Board> = match config.device {
-            Device::Edu => Box::new(QemuBoard::start(&QemuConfig {
-                program: config.qemu.clone(),
-                memory,
-                ..QemuConfig::default()
-            })?),
-            Device::EduTwin => Box::new(LocalBoard::new(
+        let mut rest = None;
+        let board: Box<dyn Board> = match (config.device, &config.session) {
+            (Device::Edu, Session::Replay(path)) => {
+                let board = ReplayBoard::open(path, &config.summary())?;
+                rest = Some(board.rest());
+                Box::new(board)
+            }
+            (Device::Edu, Session::Live | Session::Record(_)) => {
+                Box::new(QemuBoard::start(&QemuConfig {
+                    program: config.qemu.clone(),
+                    memory,
+                    ..QemuConfig::default()
+                })?)
+            }
+            (Device::EduTwin, Session::Live) => Box::new(LocalBoard::new(
                 &memory,
                 vec![(EDU, Box::new(Edu::default()))],
             )?),
+            (Device::EduTwin, _) => return Err(RecordError::NotExternal),
+        };
+        let board = match &config.session {
+            Session::Record(path) => Box::new(RecordingBoard::create(
+                board,
+                path,
+                &config.summary(),
+                EDU,
+                Engine::EDU,
+            )?),
+            _ => board,
         };
         let qemu_version = board.external_version().map(str::to_owned);
         let board = FaultyBoard::new(board, EDU, Some(Engine::EDU))?;
@@ -57,6 +79,7 @@ impl Plugged {
             qemu_version,
             board: Arc::new(board),
             shim,
+            rest,
         })
     }
 }

@@ -28,6 +28,19 @@ impl Device {
     }
 }
 
+/// What becomes of the session with a device that runs in a QEMU.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Session {
+    /// It takes place.
+    #[default]
+    Live,
+    /// It takes place, and is written to this file.
+    Record(PathBuf),
+    /// It takes place once more as it is written in this file, without QEMU. The machine has to be the same, and do the
+    /// same.
+    Replay(PathBuf),
+}
+
 /// How the device may interrupt.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Interrupts {
@@ -52,6 +65,8 @@ pub enum DriverSource {
 pub struct Config {
     /// The device.
     pub device: Device,
+    /// Whether the session is recorded or replayed.
+    pub session: Session,
     /// The QEMU program: a path, or a name looked up in `PATH`.
     pub qemu: PathBuf,
     /// How it may interrupt.
@@ -86,6 +101,7 @@ impl Config {
     pub fn new(driver: DriverSource) -> Self {
         Self {
             device: Device::default(),
+            session: Session::default(),
             qemu: "qemu-system-x86_64".into(),
             interrupts: Interrupts::default(),
             memory: 6 << 30,
@@ -98,5 +114,25 @@ impl Config {
             framework_verifier: true,
             hal: machine_hal::Config::default(),
         }
+    }
+
+    /// What the way of a session depends on besides the driver and what it is asked to do: the same in a replay.
+    pub(crate) fn summary(&self) -> String {
+        let interrupts = match self.interrupts {
+            Interrupts::Message => "messages",
+            Interrupts::Line => "line",
+        };
+        let mut text = format!(
+            "seed {}, {} processors, {} MiB, interrupts by {interrupts}",
+            self.seed,
+            self.processors,
+            self.memory >> 20,
+        );
+        let faults = self.faults.to_string();
+        if !faults.is_empty() {
+            text += ", faults ";
+            text += &faults;
+        }
+        text
     }
 }

@@ -9,7 +9,7 @@ mod machine;
 pub mod testdriver;
 pub mod user;
 
-pub use config::{Config, Device, DriverSource, Interrupts};
+pub use config::{Config, Device, DriverSource, Interrupts, Session};
 pub use machine::{Machine, MachineError, run};
 pub use machine_bus::fault;
 pub use machine_nt::counters;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use machine_bus::BoardError;
 use machine_bus::fault::{Fault, FaultKind, Shim, ShimError};
+use machine_bus::record::{RecordError, Rest};
 use machine_hal::pnp::{DriverPackage, HardwareValue, Manager, Node, Phase, PnpError};
 use machine_nt::bugcheck::{self, code};
 use machine_nt::exports::KeDelayExecutionThread;
@@ -31,6 +32,9 @@ pub enum MachineError {
     /// The board does not run.
     #[error(transparent)]
     Board(#[from] BoardError),
+    /// The session cannot be recorded or replayed.
+    #[error(transparent)]
+    Record(RecordError),
     /// A fault cannot be armed.
     #[error(transparent)]
     Fault(#[from] ShimError),
@@ -52,6 +56,15 @@ pub enum MachineError {
     /// The device is not where it was to be brought.
     #[error(transparent)]
     Pnp(#[from] PnpError),
+}
+
+impl From<RecordError> for MachineError {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::Board(error) => Self::Board(error),
+            error => Self::Record(error),
+        }
+    }
 }
 
 /// A machine that runs. There is one to a process.
@@ -130,6 +143,12 @@ impl Machine {
     #[must_use]
     pub fn qemu_version(&self) -> Option<&str> {
         self.plugged.qemu_version.as_deref()
+    }
+
+    /// How much of the record is left, if this is a replay: entries.
+    #[must_use]
+    pub fn left_to_replay(&self) -> Option<usize> {
+        self.plugged.rest.as_ref().map(Rest::entries)
     }
 
     /// Starts the device: installs and loads the driver if that has not been done, then has the PnP manager find the

@@ -9,7 +9,7 @@
 //! memory that its [`crate::Engine`] was given with what was there when it started, after every call that is written
 //! down; so it is seen at the latest with the interrupt, or the read of a register, that tells of the transfer's end.
 //!
-//! # Format, version 1
+//! # Format, version 2
 //!
 //! Numbers are LEB128 (seven bits a byte, the lowest first, bit 7: more follow) unless said otherwise; texts and bytes
 //! are their length and themselves; a function is `bus << 8 | device << 3 | function`.
@@ -18,7 +18,7 @@
 //! |---|---|
 //! | magic | `BUSREC`, then the version in two bytes, the lower first |
 //! | memory | bytes of guest RAM; seed of its allocator; low pages that the board itself has allocated |
-//! | board | start and end of the register window; description; 1 and the external version, or 0 |
+//! | board | start and end of the register window; the machine it is in; description; 1 and the external version, or 0 |
 //! | entries | up to the end of the file |
 //!
 //! An entry is a byte that says what it is and its contents. A call's contents are its arguments and its answer; if
@@ -51,4 +51,4 @@ mod replay;
 
 pub use format::RecordError;
 pub use recorder::RecordingBoard;
-pub use replay::{ReplayBoard, ReplayError};
+pub use replay::{ReplayBoard, ReplayError, Rest};

@@ -9,7 +9,7 @@ use super::codec::{Decoder, Encoder};
 use crate::{BoardError, MemoryConfig, MemoryError};
 
 const MAGIC: &[u8; 6] = b"BUSREC";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
 /// Why a session is not recorded or replayed.
 #[derive(Debug, Error)]
@@ -52,6 +52,14 @@ pub enum RecordError {
     /// The board is in this process: it needs no record to go the same way again.
     #[error("only a session with an external board is worth recording")]
     NotExternal,
+    /// The machine is not set up as the one that was recorded, so it would go another way.
+    #[error("the record is of another machine: recorded is `{recorded}`, this is `{found}`")]
+    OtherMachine {
+        /// The machine whose session was recorded.
+        recorded: String,
+        /// The machine to replay it.
+        found: String,
+    },
     /// The board to be recorded cannot be reached.
     #[error(transparent)]
     Board(#[from] BoardError),
@@ -65,6 +73,8 @@ pub enum RecordError {
 pub(super) struct Header {
     pub(super) total: u64,
     pub(super) seed: u64,
+    /// The machine that the board was in, in words of its own.
+    pub(super) machine: String,
     /// Low pages that the board has allocated for itself.
     pub(super) reserved: u64,
     pub(super) window: Range<u64>,
@@ -106,6 +116,7 @@ impl Header {
         ] {
             out.number(number);
         }
+        out.bytes(self.machine.as_bytes());
         out.bytes(self.description.as_bytes());
         out.byte(self.external_version.is_some().into());
         if let Some(version) = &self.external_version {
@@ -129,6 +140,7 @@ impl Header {
             seed: input.number()?,
             reserved: input.number()?,
             window: input.number()?..input.number()?,
+            machine: input.text()?,
             description: input.text()?,
             external_version: if input.flag()? {
                 Some(input.text()?)
@@ -191,6 +203,7 @@ mod tests {
         Header {
             total: 6 << 30,
             seed: 7,
+            machine: "a machine".to_owned(),
             reserved: 1,
             window: 0xc000_0000..0xe000_0000,
             description: "a board".to_owned(),
@@ -278,8 +291,8 @@ mod tests {
         assert!(matches!(changed(0, b'b'), RecordError::NoRecord));
         assert!(matches!(decode(b"BUS"), Err(RecordError::NoRecord)));
         assert!(matches!(
-            changed(6, 2),
-            RecordError::Version { found: 2, known: 1 }
+            changed(6, 1),
+            RecordError::Version { found: 1, known: 2 }
         ));
         let mut bytes = bytes.clone();
         bytes.push(0x7f);

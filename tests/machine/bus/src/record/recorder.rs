@@ -47,10 +47,12 @@ const GAP: usize = 8;
 
 impl RecordingBoard {
     /// Records the session with an external board that begins now, before anybody has allocated guest RAM. The
-    /// memory that `function` writes with its `engine` is recorded; no other device may write any.
+    /// memory that `function` writes with its `engine` is recorded; no other device may write any. `machine` says what
+    /// the way of the session depends on besides the board.
     pub fn create(
         inner: Box<dyn Board>,
         path: &Path,
+        machine: &str,
         function: FunctionAddress,
         engine: Engine,
     ) -> Result<Self, RecordError> {
@@ -62,6 +64,7 @@ impl RecordingBoard {
         let header = Header {
             total,
             seed,
+            machine: machine.to_owned(),
             reserved: inner.memory().allocated() as u64,
             window: inner.register_window(),
             description: inner.describe(),

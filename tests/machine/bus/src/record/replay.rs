@@ -17,7 +17,23 @@ use crate::{
 pub struct ReplayBoard {
     header: Header,
     memory: Arc<PhysicalMemory>,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
+}
+
+/// Tells what is left of a record, as long as anybody wants to know.
+#[derive(Clone)]
+pub struct Rest(Arc<Mutex<State>>);
+
+impl Rest {
+    /// How many entries of the record are still to come.
+    pub fn entries(&self) -> usize {
+        let state = lock(&self.0);
+        state.entries.len() - state.next
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct State {
@@ -63,13 +79,19 @@ pub enum ReplayError {
 }
 
 impl ReplayBoard {
-    /// Reads a record, and sets up guest RAM as it was at its start.
-    pub fn open(path: &Path) -> Result<Self, RecordError> {
+    /// Reads a record of a session of this `machine`, and sets up guest RAM as it was at its start.
+    pub fn open(path: &Path, machine: &str) -> Result<Self, RecordError> {
         let bytes = std::fs::read(path).map_err(|source| RecordError::File {
             action: format!("read the record {}", path.display()),
             source,
         })?;
         let (header, entries) = format::decode(&bytes)?;
+        if header.machine != machine {
+            return Err(RecordError::OtherMachine {
+                recorded: header.machine,
+                found: machine.to_owned(),
+            });
+        }
         let memory = PhysicalMemory::new(&header.memory())?;
         let reserved = usize::try_from(header.reserved).unwrap_or(usize::MAX);
         for page in memory.allocate(Zone::Low, reserved)? {
@@ -83,28 +105,23 @@ impl ReplayBoard {
         Ok(Self {
             header,
             memory,
-            state: Mutex::new(State {
+            state: Arc::new(Mutex::new(State {
                 entries,
                 next: 0,
                 polled: 0,
                 ended: None,
-            }),
+            })),
         })
     }
 
-    /// How many entries of the record are still to come.
-    pub fn remaining(&self) -> usize {
-        let state = self.lock();
-        state.entries.len() - state.next
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What is left of the record.
+    pub fn rest(&self) -> Rest {
+        Rest(Arc::clone(&self.state))
     }
 
     /// The recorded answer to a call.
     fn answer(&self, call: Call) -> Result<Answer, ReplayError> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         if let Some(ended) = &state.ended {
             return Err(ended.clone());
         }

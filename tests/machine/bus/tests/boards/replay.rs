@@ -22,12 +22,14 @@ impl Record {
 
     /// What a session with QEMU returns, which is recorded.
     fn of<T>(&self, session: impl FnOnce(Box<dyn Board>) -> T) -> T {
-        let board = RecordingBoard::create(Box::new(qemu()), &self.0, EDU, Engine::EDU).unwrap();
+        let board =
+            RecordingBoard::create(Box::new(qemu()), &self.0, "a machine", EDU, Engine::EDU)
+                .unwrap();
         session(Box::new(board))
     }
 
     fn open(&self) -> Result<ReplayBoard, RecordError> {
-        ReplayBoard::open(&self.0)
+        ReplayBoard::open(&self.0, "a machine")
     }
 }
 
@@ -126,7 +128,7 @@ fn a_session_replays_without_qemu() {
     );
     assert!(replay.external_version().is_some());
     assert_eq!(run(&replay), log);
-    assert_eq!(replay.remaining(), 0);
+    assert_eq!(replay.rest().entries(), 0);
     let size = std::fs::metadata(&record.0).unwrap().len();
     assert!(size < 32 << 10, "{size} bytes for 12 transfers");
 }
@@ -207,11 +209,22 @@ fn what_is_no_record_is_refused() {
     std::fs::write(&record.0, "text").unwrap();
     assert!(matches!(record.open(), Err(RecordError::NoRecord)));
     record.of(|board| set_up(&*board));
+    let error = ReplayBoard::open(&record.0, "another").err().unwrap();
+    assert_eq!(
+        error.to_string(),
+        "the record is of another machine: recorded is `a machine`, this is `another`"
+    );
     let bytes = std::fs::read(&record.0).unwrap();
     std::fs::write(&record.0, &bytes[..bytes.len() - 1]).unwrap();
     assert!(matches!(record.open(), Err(RecordError::Truncated { .. })));
     let devices: Vec<(_, Box<dyn machine_bus::Device>)> = vec![(EDU, Box::new(Edu::default()))];
     let board = LocalBoard::new(&MemoryConfig::default(), devices).unwrap();
-    let error = RecordingBoard::create(Box::new(board), Path::new("none"), EDU, Engine::EDU);
+    let error = RecordingBoard::create(
+        Box::new(board),
+        Path::new("none"),
+        "a machine",
+        EDU,
+        Engine::EDU,
+    );
     assert!(matches!(error, Err(RecordError::NotExternal)));
 }
