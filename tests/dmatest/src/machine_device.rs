@@ -145,7 +145,7 @@ pub fn run(cli: &Cli) -> Result<(), Error> {
         match machine.left_to_replay() {
             None | Some(0) => Ok(()),
             Some(left) => Err(Error::Machine(format!(
-                "the record goes on after the end of this session: {left} entries are left"
+                "the record goes on after the end of this session, for {left} entries"
             ))),
         }
     })
