@@ -14,7 +14,7 @@ use harness::Suite;
 use machine::user::{Access, Token};
 use machine::{Config, Interrupts};
 
-use support::{Requests, SYSTEMS, System, WINDOW, open, round_trip, verify_all};
+use support::{FREE, Requests, SYSTEMS, System, WINDOW, open, round_trip, verify_all};
 
 /// A test, to be run in each system.
 type Test = (&'static str, fn(System));
@@ -53,6 +53,9 @@ const EVERYWHERE: [Test; 15] = [
     ("remove_and_unload", remove_and_unload),
 ];
 
+/// What counts on a transfer lasting longer than what the test does meanwhile: not so in real time.
+const NEEDS_SLOW_TRANSFERS: &str = "pulled_out_with_requests_under_way";
+
 /// What a test changes in the configuration it is given.
 type Change = fn(&mut Config);
 
@@ -81,6 +84,12 @@ fn main() -> ExitCode {
     let everywhere = SYSTEMS.into_iter().flat_map(|system| {
         EVERYWHERE.map(|(name, test)| (format!("{}::{name}", system.name), system, test))
     });
+    let free = FREE.into_iter().flat_map(|system| {
+        let indifferent = EVERYWHERE
+            .into_iter()
+            .filter(|(name, _)| *name != NEEDS_SLOW_TRANSFERS);
+        indifferent.map(move |(name, test)| (format!("{}::{name}", system.name), system, test))
+    });
     let variations = VARIATIONS.map(|(name, configure)| {
         let system = SYSTEMS[2].configured(configure);
         let test: fn(System) = verify_everything;
@@ -97,6 +106,7 @@ fn main() -> ExitCode {
     ]
     .map(|(name, system, test)| (format!("atomics::{name}"), system, test));
     everywhere
+        .chain(free)
         .chain(atomics)
         .chain(variations)
         .chain(seeds)

@@ -6,8 +6,9 @@ use machine_bus::fault::{FaultKind, Fired, Shim};
 use machine_bus::record::{RecordError, Rest};
 use machine_bus::{
     Board, Edu, Engine, FaultyBoard, FunctionAddress, LocalBoard, MemoryConfig, QemuBoard,
-    QemuConfig, RecordingBoard, ReplayBoard,
+    QemuConfig, RecordingBoard, ReplayBoard, ThreadedBoard,
 };
+use machine_nt::mode::Mode;
 use machine_nt::{bugcheck, trace};
 
 use crate::config::{Config, Device, Session};
@@ -54,10 +55,16 @@ impl Plugged {
                     ..QemuConfig::default()
                 })?)
             }
-            (Device::EduTwin, Session::Live) => Box::new(LocalBoard::new(
-                &memory,
-                vec![(EDU, Box::new(Edu::default()))],
-            )?),
+            (Device::EduTwin, Session::Live) => match config.mode {
+                Mode::Deterministic => Box::new(LocalBoard::new(
+                    &memory,
+                    vec![(EDU, Box::new(Edu::default()))],
+                )?),
+                Mode::FreeRunning => {
+                    let edu = Edu::default().paced(|_| 0);
+                    Box::new(ThreadedBoard::new(&memory, vec![(EDU, Box::new(edu))])?)
+                }
+            },
             (Device::EduTwin, _) => return Err(RecordError::NotExternal),
         };
         let board = match &config.session {
@@ -71,7 +78,9 @@ impl Plugged {
             _ => board,
         };
         let qemu_version = board.external_version().map(str::to_owned);
-        let board = FaultyBoard::new(board, EDU, Some(Engine::EDU))?;
+        // Who watches an engine asks it, at every command, whether the one before has ended.
+        let engine = (config.mode == Mode::Deterministic).then_some(Engine::EDU);
+        let board = FaultyBoard::new(board, EDU, engine)?;
         let shim = board.shim();
         shim.on_fired(note);
         dump_at_stops(shim.clone());

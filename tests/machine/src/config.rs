@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use machine_bus::fault::FaultPlan;
+use machine_nt::mode::Mode;
 
 use crate::inf::{InfFacts, RegistryValue};
 use crate::testdriver::TestDriver;
@@ -76,6 +77,9 @@ pub struct Config {
     /// What shall go wrong with the device, counted from when the machine runs; more can be armed later, by
     /// [`Machine::faults`](crate::Machine::faults).
     pub faults: FaultPlan,
+    /// Virtual time with all checks, or real time without those that cost at every call. In real time, faults that need
+    /// to know the device's DMA engine are refused.
+    pub mode: Mode,
     /// Simulated processors.
     pub processors: usize,
     /// Decides which pages buffers have and who goes on at switch points.
@@ -106,6 +110,7 @@ impl Config {
             interrupts: Interrupts::default(),
             memory: 6 << 30,
             faults: FaultPlan::default(),
+            mode: Mode::default(),
             processors: 2,
             seed: 1,
             driver,
@@ -113,6 +118,21 @@ impl Config {
             registry: Vec::new(),
             framework_verifier: true,
             hal: machine_hal::Config::default(),
+        }
+    }
+
+    /// As fast as it can: real time, and no verifier. One processor, since simulated processors share one of the host's.
+    #[must_use]
+    pub fn free_running(self) -> Self {
+        Self {
+            mode: Mode::FreeRunning,
+            processors: 1,
+            framework_verifier: false,
+            hal: machine_hal::Config {
+                verifier: false,
+                ..self.hal
+            },
+            ..self
         }
     }
 

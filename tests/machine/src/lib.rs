@@ -14,6 +14,7 @@ pub use machine::{Machine, MachineError, run};
 pub use machine_bus::fault;
 pub use machine_nt::counters;
 pub use machine_nt::ex::pool::fail_allocation;
+pub use machine_nt::mode::Mode;
 pub use nt_sys;
 #[doc(hidden)]
 pub use pastey;

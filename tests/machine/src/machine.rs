@@ -88,6 +88,7 @@ pub fn run<R: 'static>(
     let plugged = Plugged::new(&config)?;
     faults::install()?;
     let schedule = sched::Config {
+        mode: config.mode,
         processors: config.processors,
         ..sched::Config::with_seed(config.seed)
     };

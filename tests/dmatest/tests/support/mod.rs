@@ -10,7 +10,7 @@ use dmatest::pattern::{Pattern, difference};
 use dmatest::{Device, Direction, query_info, verify};
 use machine::nt_sys::GUID;
 use machine::user::{Overlapped, Token, Win32Error};
-use machine::{Config, Device as Board, DriverSource, Interrupts, Machine};
+use machine::{Config, Device as Board, DriverSource, Interrupts, Machine, Mode};
 
 /// Bytes of edu's memory that every QEMU can move.
 pub const WINDOW: u64 = abi::edu::USABLE as u64;
@@ -49,6 +49,7 @@ pub struct System {
     configure: fn(&mut Config),
     seed: u64,
     image: Image,
+    mode: Mode,
 }
 
 /// Every board and every way it can interrupt; and the twin once more, with the image that has more switch points.
@@ -60,6 +61,12 @@ pub const SYSTEMS: [System; 5] = [
     System::new("instrumented", Board::EduTwin, Interrupts::Message).instrumented(),
 ];
 
+/// The twin on a thread of its own, in real time: how fast anything goes is up to the host.
+pub const FREE: [System; 2] = [
+    System::new("free_msi", Board::EduTwin, Interrupts::Message).free_running(),
+    System::new("free_line", Board::EduTwin, Interrupts::Line).free_running(),
+];
+
 impl System {
     const fn new(name: &'static str, board: Board, interrupts: Interrupts) -> Self {
         Self {
@@ -69,6 +76,7 @@ impl System {
             configure: |_| {},
             seed: 1,
             image: Image::Plain,
+            mode: Mode::Deterministic,
         }
     }
 
@@ -76,6 +84,14 @@ impl System {
     const fn instrumented(self) -> Self {
         Self {
             image: Image::Instrumented,
+            ..self
+        }
+    }
+
+    /// The same in real time.
+    const fn free_running(self) -> Self {
+        Self {
+            mode: Mode::FreeRunning,
             ..self
         }
     }
@@ -94,6 +110,9 @@ impl System {
         config.device = self.board;
         config.interrupts = self.interrupts;
         config.seed = self.seed;
+        if self.mode == Mode::FreeRunning {
+            config = config.free_running();
+        }
         (self.configure)(&mut config);
         machine::run(config, move |machine| {
             test(machine);
@@ -164,17 +183,19 @@ impl Requests {
         }
     }
 
+    /// Waits for all of them; how each ended.
+    pub fn results(self) -> Vec<Result<usize, Win32Error>> {
+        let wait = |request: Overlapped| request.wait().result;
+        self.0.into_iter().map(wait).collect()
+    }
+
     /// Waits for all of them, after the device was pulled out: the first may be done, one was in the engine and finds
     /// the device removed, the others are cancelled where they wait.
     pub fn wait_removed(self) {
         let done = Ok(3000);
         let removed = Err(Win32Error(dmatest::Win32Error::DEVICE_REMOVED.0));
         let cancelled = Err(Win32Error::OPERATION_ABORTED);
-        let results: Vec<_> = self
-            .0
-            .into_iter()
-            .map(|request| request.wait().result)
-            .collect();
+        let results = self.results();
         let rest = results.iter().skip_while(|result| **result == done);
         let rest: Vec<_> = rest.skip_while(|result| **result == removed).collect();
         assert!(!rest.is_empty(), "{results:?}");

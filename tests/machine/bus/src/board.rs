@@ -70,6 +70,12 @@ pub trait Board: Send + Sync {
     /// board is external ([`Board::wait`] is then what idle processors call).
     fn next_event(&self) -> Option<u64>;
 
+    /// Whether [`Board::poll`] may have something to report, cheaply. Only a board that has said yes for nothing, as one
+    /// that does not know does, is polled in vain.
+    fn has_news(&self) -> bool {
+        true
+    }
+
     /// Waits in real time, at most for `limit`, until [`Board::poll`] has something to report.
     /// A board without a clock of its own returns at once.
     fn wait(&self, limit: Duration) -> Result<Waited, BoardError>;

@@ -43,7 +43,11 @@ pub struct Edu {
     buffer: [u8; BUFFER_SIZE],
     factorial_due: Option<u64>,
     dma_due: Option<u64>,
+    pace: Pace,
 }
+
+/// How long (ns) a transfer takes, given how long QEMU's edu takes for it.
+pub type Pace = fn(u64) -> u64;
 
 #[derive(Default)]
 struct Dma {
@@ -72,7 +76,13 @@ impl Edu {
             buffer: [0; BUFFER_SIZE],
             factorial_due: None,
             dma_due: None,
+            pace: |usual| usual,
         }
+    }
+
+    /// Has transfers take as long as `pace` says. Asked once for each of them.
+    pub fn paced(self, pace: Pace) -> Self {
+        Self { pace, ..self }
     }
 
     /// Every raise sends a message if messages are on, whatever is pending already.
@@ -209,8 +219,8 @@ impl Device for Edu {
                 };
                 *register = value & mask(size);
                 if starts {
-                    self.dma_due =
-                        Some((port.now() / MILLISECOND + DMA_MILLISECONDS) * MILLISECOND);
+                    let due = (port.now() / MILLISECOND + DMA_MILLISECONDS) * MILLISECOND;
+                    self.dma_due = Some(port.now() + (self.pace)(due - port.now()));
                 }
             }
         }

@@ -21,11 +21,11 @@ mod watch;
 
 pub use board::{Board, BoardError, BoardEvent, Message, Waited};
 pub use device::{Device, DmaError, Port};
-pub use edu::Edu;
+pub use edu::{Edu, Pace};
 pub use engine::{Engine, Transfer};
 pub use fault::FaultyBoard;
 pub use iommu::{Access, Iommu, IommuError};
-pub use local::LocalBoard;
+pub use local::{LocalBoard, ThreadedBoard};
 pub use memory::{MemoryConfig, MemoryError, PAGE_SIZE, PhysicalMemory, Zone};
 pub use pci::FunctionAddress;
 pub use qemu::{QemuBoard, QemuConfig};

@@ -2,7 +2,10 @@
 //!
 //! Its time is the caller's, so a run repeats exactly; its devices reach memory through the [`Iommu`] alone.
 
+mod bell;
+mod direct;
 mod slot;
+mod threaded;
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +16,7 @@ use crate::{
     PhysicalMemory, Port, Waited, q35,
 };
 use slot::{Shared, Slot};
+pub use threaded::ThreadedBoard;
 
 /// The board.
 pub struct LocalBoard {

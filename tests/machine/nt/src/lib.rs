@@ -21,6 +21,7 @@ pub mod instrumented;
 pub mod io;
 pub mod ke;
 pub mod mm;
+pub mod mode;
 pub mod ob;
 pub mod registry;
 mod rtl;

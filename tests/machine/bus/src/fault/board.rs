@@ -208,6 +208,11 @@ impl Board for FaultyBoard {
         })
     }
 
+    fn has_news(&self) -> bool {
+        let state = self.0.lock();
+        !state.news.is_empty() || state.next().is_some() || self.inner().has_news()
+    }
+
     fn iommu(&self) -> Option<&Iommu> {
         self.inner().iommu()
     }

@@ -1,6 +1,11 @@
 //! A slot of the in-process board: the PCI side of a device.
 
-use super::MESSAGES;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::bell::Bell;
+use super::{MESSAGES, direct};
 use crate::device::DmaError;
 use crate::iommu::{Fault, Segment};
 use crate::pci::{ConfigSpace, command};
@@ -9,15 +14,108 @@ use crate::{BoardEvent, Device, FunctionAddress, Iommu, PhysicalMemory, Port, q3
 /// What slots have in common.
 #[derive(Default)]
 pub(super) struct Shared {
-    /// The board's time in nanoseconds.
+    /// The board's time in nanoseconds, if it is not real.
     pub(super) now: u64,
     /// What has happened since the last poll.
     pub(super) events: Vec<BoardEvent>,
     /// The device that gave up, and why.
     pub(super) aborted: Option<(String, String)>,
+    /// Where it goes at once, and since when time is real, if devices run on a thread of their own.
+    real: Option<(Instant, Arc<Outlet>)>,
+}
+
+/// What has happened to devices that run on a thread of their own, on its way to whoever polls.
+#[derive(Default)]
+pub(super) struct Outlet {
+    happened: Mutex<Happened>,
+    news: AtomicBool,
+    bell: Bell,
+}
+
+#[derive(Default)]
+struct Happened {
+    events: Vec<BoardEvent>,
+    aborted: Option<(String, String)>,
+}
+
+impl Outlet {
+    fn put(&self, what: impl FnOnce(&mut Happened)) {
+        what(&mut self.lock());
+        self.news.store(true, Ordering::Release);
+        self.bell.ring();
+    }
+
+    /// Whether something has happened since the last [`Outlet::take`].
+    pub(super) fn has_news(&self) -> bool {
+        self.news.load(Ordering::Acquire)
+    }
+
+    /// Appends what has happened; the device that gave up and why, if one did.
+    pub(super) fn take(&self, events: &mut Vec<BoardEvent>) -> Option<(String, String)> {
+        // What is put from here on is news again.
+        self.news.store(false, Ordering::SeqCst);
+        let mut happened = self.lock();
+        events.append(&mut happened.events);
+        happened.aborted.take()
+    }
+
+    /// Waits until something has happened, at most for `limit`; whether it has.
+    pub(super) fn wait(&self, limit: Duration) -> bool {
+        let end = Instant::now() + limit;
+        // The bell may have been rung for what was taken since.
+        while !self.has_news() {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            self.bell.wait(left);
+        }
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Happened> {
+        self.happened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Shared {
+    /// For devices on a thread of their own.
+    pub(super) fn in_real_time(started: Instant, outlet: Arc<Outlet>) -> Self {
+        Self {
+            real: Some((started, outlet)),
+            ..Self::default()
+        }
+    }
+
+    /// The board's time in nanoseconds.
+    fn time(&self) -> u64 {
+        match &self.real {
+            Some((started, _)) => started.elapsed().as_nanos() as u64,
+            None => self.now,
+        }
+    }
+
+    /// Something has happened.
+    fn report(&mut self, event: BoardEvent) {
+        match &self.real {
+            Some((_, outlet)) => outlet.put(|happened| happened.events.push(event)),
+            None => self.events.push(event),
+        }
+    }
+
+    /// A device gives up. The first one to do so is remembered.
+    fn give_up(&mut self, device: &str, reason: String) {
+        let why = (device.to_owned(), reason);
+        match &self.real {
+            Some((_, outlet)) => outlet.put(|happened| {
+                happened.aborted.get_or_insert(why);
+            }),
+            None => {
+                self.aborted.get_or_insert(why);
+            }
+        }
+    }
+
     /// Whether the next poll has something to report.
     pub(super) fn has_news(&self) -> bool {
         !self.events.is_empty() || self.aborted.is_some()
@@ -31,6 +129,7 @@ pub(super) struct Slot {
 
 /// What connects a device to the board.
 struct Wires {
+    name: String,
     address: FunctionAddress,
     config: ConfigSpace,
     /// The device wants its line asserted.
@@ -41,10 +140,11 @@ struct Wires {
 
 impl Slot {
     pub(super) fn new(address: FunctionAddress, device: Box<dyn Device>) -> Self {
-        let config = device.config_space();
+        let (name, config) = (device.name().to_owned(), device.config_space());
         Self {
             device,
             wires: Wires {
+                name,
                 address,
                 config,
                 requested: false,
@@ -58,7 +158,7 @@ impl Slot {
     }
 
     pub(super) fn name(&self) -> &str {
-        self.device.name()
+        &self.wires.name
     }
 
     /// Takes the device out; its line is released.
@@ -99,21 +199,19 @@ impl Slot {
         self.device.next_event()
     }
 
-    /// The device, and its connection for as long as it acts.
+    /// The device, and its connection for as long as it acts. Without an IOMMU it reaches all memory.
     pub(super) fn connect<'a>(
         &'a mut self,
         memory: &'a PhysicalMemory,
-        iommu: &'a Iommu,
+        iommu: impl Into<Option<&'a Iommu>>,
         shared: &'a mut Shared,
     ) -> (&'a mut dyn Device, SlotPort<'a>) {
-        let name = self.device.name().to_owned();
         (
             self.device.as_mut(),
             SlotPort {
-                name,
                 wires: &mut self.wires,
                 memory,
-                iommu,
+                iommu: iommu.into(),
                 shared,
             },
         )
@@ -132,17 +230,16 @@ impl Wires {
         if asserted != self.asserted {
             self.asserted = asserted;
             let line = q35::line(self.address, self.config.pin());
-            shared.events.push(BoardEvent::Line { line, asserted });
+            shared.report(BoardEvent::Line { line, asserted });
         }
     }
 }
 
 /// A device's connection while it acts.
 pub(super) struct SlotPort<'a> {
-    name: String,
     wires: &'a mut Wires,
     memory: &'a PhysicalMemory,
-    iommu: &'a Iommu,
+    iommu: Option<&'a Iommu>,
     shared: &'a mut Shared,
 }
 
@@ -150,36 +247,46 @@ impl SlotPort<'_> {
     /// The physical memory behind a logical range, unless the device may not access all of it.
     fn translate(
         &mut self,
+        iommu: &Iommu,
         logical: u64,
         length: usize,
         write: bool,
     ) -> Result<Vec<Segment>, DmaError> {
-        if !self.wires.is_master() {
-            return Err(DmaError::NotMaster);
-        }
         let function = self.wires.address;
-        let segments = self
-            .iommu
-            .translate_to_ram(self.memory, function, logical, length, write);
-        segments.map_err(|Fault { address }| {
-            self.shared.events.push(BoardEvent::DmaFault {
-                function,
-                address,
-                write,
-            });
-            DmaError::Fault
-        })
+        let segments = iommu.translate_to_ram(self.memory, function, logical, length, write);
+        segments.map_err(|Fault { address }| self.fault(address, write))
+    }
+
+    fn fault(&mut self, address: u64, write: bool) -> DmaError {
+        self.shared.report(BoardEvent::DmaFault {
+            function: self.wires.address,
+            address,
+            write,
+        });
+        DmaError::Fault
+    }
+
+    fn check_master(&self) -> Result<(), DmaError> {
+        self.wires
+            .is_master()
+            .then_some(())
+            .ok_or(DmaError::NotMaster)
     }
 }
 
 impl Port for SlotPort<'_> {
     fn now(&self) -> u64 {
-        self.shared.now
+        self.shared.time()
     }
 
     fn read_memory(&mut self, logical: u64, buffer: &mut [u8]) -> Result<(), DmaError> {
+        self.check_master()?;
+        let Some(iommu) = self.iommu else {
+            return direct::read(self.memory, logical, buffer)
+                .map_err(|_| self.fault(logical, false));
+        };
         let mut rest = buffer;
-        for Segment { physical, length } in self.translate(logical, rest.len(), false)? {
+        for Segment { physical, length } in self.translate(iommu, logical, rest.len(), false)? {
             let (part, after) = rest.split_at_mut(length);
             self.memory.read(physical, part).expect("translated to RAM");
             rest = after;
@@ -188,8 +295,13 @@ impl Port for SlotPort<'_> {
     }
 
     fn write_memory(&mut self, logical: u64, bytes: &[u8]) -> Result<(), DmaError> {
+        self.check_master()?;
+        let Some(iommu) = self.iommu else {
+            return direct::write(self.memory, logical, bytes)
+                .map_err(|_| self.fault(logical, true));
+        };
         let mut rest = bytes;
-        for Segment { physical, length } in self.translate(logical, rest.len(), true)? {
+        for Segment { physical, length } in self.translate(iommu, logical, rest.len(), true)? {
             let (part, after) = rest.split_at(length);
             self.memory
                 .write(physical, part)
@@ -213,7 +325,7 @@ impl Port for SlotPort<'_> {
             return;
         };
         if message.address == MESSAGES {
-            self.shared.events.push(BoardEvent::Message {
+            self.shared.report(BoardEvent::Message {
                 vector: message.data as u8,
             });
         } else {
@@ -228,8 +340,6 @@ impl Port for SlotPort<'_> {
     }
 
     fn abort(&mut self, reason: String) {
-        self.shared
-            .aborted
-            .get_or_insert((self.name.clone(), reason));
+        self.shared.give_up(&self.wires.name, reason);
     }
 }

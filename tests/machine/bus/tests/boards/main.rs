@@ -8,3 +8,4 @@ mod faults;
 mod local;
 mod qemu;
 mod replay;
+mod threaded;

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use machine_bus::{Access, Board, FunctionAddress, PAGE_SIZE, PhysicalMemory};
 use machine_nt::counters::counters;
+use machine_nt::mode;
 
 use super::buffer::{Buffer, Run};
 use super::iova::Iova;
@@ -203,6 +204,14 @@ impl Span {
         Some(first.device..last.device + last.length)
     }
 
+    /// As [`Span::bounced`], where its surroundings are guarded.
+    fn guarded(&self) -> Option<Range<u64>> {
+        if mode::is_free_running() {
+            return None;
+        }
+        self.bounced()
+    }
+
     /// Where the tags are: before and after the data, each if the page has room.
     fn tags(data: &Range<u64>) -> [Option<u64>; 2] {
         let room = TAG.len() as u64;
@@ -212,7 +221,7 @@ impl Span {
     }
 
     fn tag(&self, memory: &PhysicalMemory) {
-        let Some(data) = self.bounced() else { return };
+        let Some(data) = self.guarded() else { return };
         for tag in Self::tags(&data).into_iter().flatten() {
             super::memory_must(memory.write(tag, TAG));
         }
@@ -220,7 +229,7 @@ impl Span {
 
     /// Stops if the tags, or the padding up to and including the neighbouring pages' near ends, were written.
     fn check(&self, memory: &PhysicalMemory) {
-        let Some(data) = self.bounced() else { return };
+        let Some(data) = self.guarded() else { return };
         let [before, after] = Self::tags(&data);
         for (tag, is_after) in [(before, false), (after, true)] {
             let mut found = *TAG;
@@ -274,7 +283,7 @@ impl Span {
     }
 
     fn wipe(&self, memory: &PhysicalMemory) {
-        let Some(data) = self.bounced() else { return };
+        let Some(data) = self.guarded() else { return };
         let first = data.start - data.start % PAGE;
         let length = data.end.next_multiple_of(PAGE) - first;
         super::memory_must(memory.fill(first, length as usize, FILL));

@@ -238,8 +238,13 @@ impl InterruptSource for Controller {
         self.board.next_event()
     }
 
+    fn has_news(&self) -> bool {
+        self.board.has_news()
+    }
+
     fn is_external(&self) -> bool {
-        // Devices inside the process go through an IOMMU; an external board's reach memory by themselves.
+        // Devices on this thread go through an IOMMU; those of an external board, and of one with a thread of its own,
+        // reach memory by themselves.
         self.board.iommu().is_none()
     }
 

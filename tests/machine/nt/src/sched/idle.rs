@@ -2,6 +2,8 @@
 
 use super::state::with;
 use crate::bugcheck::{Stop, stop_machine};
+use crate::mode;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Where interrupts come from: the board, through the HAL.
@@ -15,6 +17,12 @@ pub trait InterruptSource: Send + Sync {
 
     /// Whether something outside the process may act at any moment, so that it is worth waiting in real time.
     fn is_external(&self) -> bool;
+
+    /// Whether [`InterruptSource::poll`] may have something to take. Asked at every switch point of a machine that runs
+    /// freely, so it has to be cheap.
+    fn has_news(&self) -> bool {
+        true
+    }
 
     /// External boards: waits in real time until something happens, at most for `limit`.
     fn wait(&self, limit: Duration) -> Waited;
@@ -39,8 +47,10 @@ pub(super) fn poll() {
         if k.polling {
             return None;
         }
-        let source = k.source.clone()?;
-        let due = if source.is_external() {
+        let source = k.source.as_ref()?;
+        let due = if mode::is_free_running() {
+            source.has_news()
+        } else if source.is_external() {
             k.polls_skipped += 1;
             k.polls_skipped >= EXTERNAL_POLL_INTERVAL
         } else {
@@ -51,7 +61,7 @@ pub(super) fn poll() {
         due.then(|| {
             k.polling = true;
             k.polls_skipped = 0;
-            (source, k.clock.now())
+            (Arc::clone(source), k.clock.now())
         })
     });
     if let Some((source, now)) = source {
@@ -76,6 +86,10 @@ pub(super) fn idle() {
         )
     });
     if next_deadline.is_some_and(|next| next <= now) {
+        if mode::is_free_running() {
+            // It has become due since the processors were asked.
+            return;
+        }
         deadlock("every processor spins for a lock that no one will release");
     }
     let without_thread = Duration::from_nanos(now - last_thread);
@@ -87,6 +101,9 @@ pub(super) fn idle() {
     }
     let Some(source) = source else {
         match next_deadline {
+            Some(next) if mode::is_free_running() => {
+                return std::thread::sleep(Duration::from_nanos(next - now));
+            }
             Some(next) => return with(|k| k.clock.advance_to(next)),
             None => deadlock("nothing can run, no timer is set, no device is there"),
         }

@@ -2,11 +2,13 @@
 //!
 //! Everything that happens, happens between two *switch points*. At a switch point the processor that runs takes its
 //! pending interrupts and DPCs (on the stack of the fiber they interrupt, at raised IRQL), and the [`policy`] may let
-//! another processor or thread go on. Time is virtual, in ns since the start of the machine.
+//! another processor or thread go on. Time is virtual, in ns since the start of the machine. In a machine that runs
+//! freely ([`crate::mode`]) it is real, and whoever runs goes on running until it waits.
 //!
 //! No host lock may be held across a switch point: another fiber would wait for it on the same operating-system thread.
 
 mod fiber;
+mod free;
 mod idle;
 pub mod policy;
 mod processor;
@@ -26,6 +28,7 @@ pub use state::{Kind, Place, ThreadId};
 use crate::bugcheck;
 use crate::counters;
 use crate::ke::spinlock;
+use crate::mode;
 use processor::Work;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -69,6 +72,9 @@ impl Point {
 pub fn switch_point(point: Point) {
     if !fiber::on_fiber() {
         return;
+    }
+    if mode::is_free_running() {
+        return free::pass(point);
     }
     counters().switch_points.increment();
     with(|k| k.clock.advance(point.cost()));
@@ -201,6 +207,9 @@ pub fn now() -> u64 {
 
 /// Lets virtual time pass on the current processor, as a stall does.
 pub fn stall(ns: u64) {
+    if mode::is_free_running() {
+        return free::stall(ns);
+    }
     with(|k| k.clock.advance(ns));
     switch_point(Point::Stall);
 }

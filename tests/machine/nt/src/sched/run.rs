@@ -8,6 +8,7 @@ use super::time::Clock;
 use super::{Point, fiber, idle, service};
 use crate::bugcheck::{Stop, stop_machine};
 use crate::ke::thread;
+use crate::mode::{self, Mode};
 use nt_sys::STATUS_SUCCESS;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -18,6 +19,8 @@ use std::time::Duration;
 pub struct Config {
     /// Number of simulated processors.
     pub processors: usize,
+    /// How time passes and how much is checked.
+    pub mode: Mode,
     /// Who goes on at switch points.
     pub policy: Box<dyn Policy>,
     /// How long an external board may be silent, with nothing else to happen, before the machine stops.
@@ -42,6 +45,7 @@ impl Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            mode: Mode::Deterministic,
             processors: 2,
             policy: Box::new(RoundRobin::new(1)),
             idle_limit: Duration::from_secs(30),
@@ -63,6 +67,7 @@ thread_local! {
 pub fn run<R: 'static>(config: Config, f: impl FnOnce() -> R + 'static) -> R {
     std::panic::set_hook(Box::new(|info| stop_machine(Stop::Internal, info)));
     crate::ke::stack::set_limit(config.kernel_stack);
+    mode::set(config.mode);
     state::install(Some(Kernel {
         processors: Vec::new(),
         threads: Vec::new(),
@@ -70,7 +75,7 @@ pub fn run<R: 'static>(config: Config, f: impl FnOnce() -> R + 'static) -> R {
         waiters: Vec::new(),
         timers: BTreeMap::new(),
         current: 0,
-        clock: Clock::default(),
+        clock: Clock::new(config.mode),
         policy: config.policy,
         source: None,
         polling: false,
@@ -79,6 +84,7 @@ pub fn run<R: 'static>(config: Config, f: impl FnOnce() -> R + 'static) -> R {
         idle_for: Duration::ZERO,
         last_thread: 0,
         fiber_stack: config.fiber_stack,
+        unbroken: 0,
         scratch: Vec::new(),
         chosen: None,
     }));

@@ -89,6 +89,8 @@ pub(crate) struct Kernel {
     /// When a thread (no idle loop) was last let run.
     pub(super) last_thread: u64,
     pub(super) fiber_stack: usize,
+    /// Machines that run freely: switch points since the last decision.
+    pub(super) unbroken: u32,
     /// Reused for every decision.
     pub(super) scratch: Vec<Candidate>,
     /// The thread to resume next, once the running fiber has suspended.

@@ -1,7 +1,9 @@
-//! Virtual time and what is due at which moment.
+//! Time, virtual or real, and what is due at which moment.
 
 use super::ThreadId;
+use crate::mode::Mode;
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 /// What happens at a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +22,7 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
-    /// When it is due, ns of virtual time.
+    /// When it is due, ns of the machine's time.
     pub(crate) fn due(self) -> u64 {
         self.due
     }
@@ -29,21 +31,35 @@ impl Ticket {
 /// The clock of the machine: ns since its start.
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
+    /// Virtual time.
     now: u64,
+    /// When the machine was started, if its time is real.
+    started: Option<Instant>,
     sequence: u64,
     deadlines: BTreeMap<Ticket, Deadline>,
 }
 
 impl Clock {
-    pub(crate) fn now(&self) -> u64 {
-        self.now
+    pub(crate) fn new(mode: Mode) -> Self {
+        Self {
+            started: (mode == Mode::FreeRunning).then(Instant::now),
+            ..Self::default()
+        }
     }
 
+    pub(crate) fn now(&self) -> u64 {
+        match self.started {
+            Some(started) => started.elapsed().as_nanos() as u64,
+            None => self.now,
+        }
+    }
+
+    /// Lets virtual time pass; real time does by itself.
     pub(crate) fn advance(&mut self, ns: u64) {
         self.now += ns;
     }
 
-    /// Moves to `time`, never back.
+    /// Moves virtual time to `time`, never back.
     pub(crate) fn advance_to(&mut self, time: u64) {
         self.now = self.now.max(time);
     }
@@ -65,8 +81,9 @@ impl Clock {
 
     /// Removes and returns the first deadline that is due.
     pub(crate) fn pop_due(&mut self) -> Option<Deadline> {
+        let now = self.now();
         let first = self.deadlines.first_entry()?;
-        (first.key().due <= self.now).then(|| first.remove())
+        (first.key().due <= now).then(|| first.remove())
     }
 
     pub(crate) fn next(&self) -> Option<u64> {
@@ -76,7 +93,7 @@ impl Clock {
     }
 
     pub(crate) fn is_due(&self) -> bool {
-        self.next().is_some_and(|due| due <= self.now)
+        self.next().is_some_and(|due| due <= self.now())
     }
 
     /// Deadlines still to come, with their times.

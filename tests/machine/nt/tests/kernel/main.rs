@@ -9,6 +9,7 @@
 )]
 
 mod dpc;
+mod free;
 mod io;
 mod irql;
 mod locks;
@@ -25,6 +26,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let areas = [
         schedule::tests,
+        free::tests,
         irql::tests,
         locks::tests,
         waits::tests,
