@@ -2,6 +2,7 @@
 //!
 //! - [`card`]: the card's registers, and what lies in host memory for it;
 //! - [`edu`]: the register map of QEMU's `edu` device, and what a driver may do with it;
+//! - [`fifo`]: the register map of the FIFO peripheral, which a system DMA controller serves;
 //! - [`guid`]: the device interface by which a program finds the driver's devices;
 //! - [`ioctl`]: the control codes;
 //! - [`info`] and [`statistics`]: what the control codes return;
@@ -14,6 +15,7 @@
 
 pub mod card;
 pub mod edu;
+pub mod fifo;
 pub mod guid;
 pub mod info;
 pub mod ioctl;

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::platform::PlatformDevice;
+use crate::system_dma::DmaController;
 use crate::{FunctionAddress, Iommu, PhysicalMemory};
 
 /// A PC's mainboard with its guest RAM and PCI functions.
@@ -83,6 +85,16 @@ pub trait Board: Send + Sync {
     /// The translation that in-process devices go through; `None` if devices reach guest RAM directly and their
     /// logical addresses are physical ones.
     fn iommu(&self) -> Option<&Iommu>;
+
+    /// The devices that no bus enumerates, as the firmware describes them.
+    fn platform(&self) -> Vec<PlatformDevice> {
+        Vec::new()
+    }
+
+    /// The system DMA controller; `None` on a PC.
+    fn dma_controller(&self) -> Option<&dyn DmaController> {
+        None
+    }
 }
 
 /// What came of waiting for the board.

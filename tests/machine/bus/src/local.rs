@@ -3,7 +3,9 @@
 //! Its time is the caller's, so a run repeats exactly; its devices reach memory through the [`Iommu`] alone.
 
 mod bell;
+mod controller;
 mod direct;
+mod platform;
 mod slot;
 mod threaded;
 
@@ -11,10 +13,14 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::platform::{Peripheral, PlatformDevice};
+use crate::system_dma::{DmaCapabilities, DmaController, DmaEnd, DmaProgram};
 use crate::{
     Board, BoardError, BoardEvent, Device, FunctionAddress, Iommu, MemoryConfig, Message,
     PhysicalMemory, Port, Waited, q35,
 };
+use controller::Controller;
+use platform::Platform;
 use slot::{Shared, Slot};
 pub use threaded::ThreadedBoard;
 
@@ -27,7 +33,16 @@ pub struct LocalBoard {
 
 struct State {
     slots: Vec<Slot>,
+    platform: Platform,
     shared: Shared,
+}
+
+impl State {
+    /// Whether the next poll has something to report.
+    fn has_news(&self) -> bool {
+        let ended = self.platform.controller.as_ref();
+        self.shared.has_news() || ended.is_some_and(Controller::has_news)
+    }
 }
 
 /// Where messages go: the local APIC of a PC's first processor.
@@ -48,21 +63,51 @@ impl LocalBoard {
             iommu: Iommu::new(),
             state: Mutex::new(State {
                 slots,
+                platform: Platform::default(),
                 shared: Shared::default(),
             }),
         })
     }
 
+    /// A board with a system DMA controller and the platform devices that it serves, and no PCI functions.
+    pub fn with_platform(
+        memory: &MemoryConfig,
+        devices: Vec<(PlatformDevice, Box<dyn Peripheral>)>,
+    ) -> Result<Self, BoardError> {
+        let board = Self::new(memory, Vec::new())?;
+        board.lock().platform = Platform::new(devices, Some(Controller::default()));
+        Ok(board)
+    }
+
     /// Takes what is in a slot out of it, as a surprise: from now on nothing answers there.
     pub fn unplug(&self, function: FunctionAddress) -> Option<Box<dyn Device>> {
         let mut state = self.lock();
-        let State { slots, shared } = &mut *state;
+        let State { slots, shared, .. } = &mut *state;
         let index = slots.iter().position(|slot| slot.address() == function)?;
         Some(slots.remove(index).remove(shared))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with_platform_devices<R>(&self, work: impl FnOnce(&mut Platform, &mut Shared) -> R) -> R {
+        let mut state = self.lock();
+        let State {
+            platform, shared, ..
+        } = &mut *state;
+        work(platform, shared)
+    }
+
+    /// Works on the system DMA controller.
+    fn with_controller<R>(&self, work: impl FnOnce(&mut Controller, u64) -> R) -> R {
+        let mut state = self.lock();
+        let now = state.shared.now;
+        let controller = state.platform.controller.as_mut();
+        work(
+            controller.expect("only a board that has one hands it out"),
+            now,
+        )
     }
 
     /// Has the device that decodes an address do something, with the number of its register and the offset.
@@ -72,7 +117,7 @@ impl LocalBoard {
         act: impl FnOnce(&mut dyn Device, u8, u64, &mut dyn Port) -> T,
     ) -> Option<T> {
         let mut state = self.lock();
-        let State { slots, shared } = &mut *state;
+        let State { slots, shared, .. } = &mut *state;
         let (slot, bar, offset) = slots.iter_mut().find_map(|slot| {
             let (bar, offset) = slot.decode(physical)?;
             Some((slot, bar, offset))
@@ -89,6 +134,7 @@ impl Board for LocalBoard {
             .slots
             .iter()
             .map(|slot| format!("{} at {}", slot.name(), slot.address()))
+            .chain(state.platform.names())
             .collect();
         format!("in-process board with {}", devices.join("; "))
     }
@@ -124,7 +170,7 @@ impl Board for LocalBoard {
     ) -> Result<(), BoardError> {
         q35::check_config_access(offset, size)?;
         let mut state = self.lock();
-        let State { slots, shared } = &mut *state;
+        let State { slots, shared, .. } = &mut *state;
         if let Some(slot) = slots.iter_mut().find(|slot| slot.address() == function) {
             slot.config_write(offset, size, value, shared);
         }
@@ -134,6 +180,11 @@ impl Board for LocalBoard {
     /// What nothing decodes reads as all ones.
     fn read(&self, physical: u64, size: u8) -> Result<u64, BoardError> {
         q35::check_access(physical, size)?;
+        let answer =
+            self.with_platform_devices(|devices, shared| devices.read(physical, size, shared));
+        if let Some(value) = answer {
+            return Ok(value & q35::mask(size));
+        }
         let value = self.access(physical, |device, bar, offset, port| {
             device.read(bar, offset, size, port)
         });
@@ -143,6 +194,11 @@ impl Board for LocalBoard {
     fn write(&self, physical: u64, size: u8, value: u64) -> Result<(), BoardError> {
         q35::check_access(physical, size)?;
         let value = value & q35::mask(size);
+        let taken = self
+            .with_platform_devices(|devices, shared| devices.write(physical, size, value, shared));
+        if taken.is_some() {
+            return Ok(());
+        }
         self.access(physical, |device, bar, offset, port| {
             device.write(bar, offset, size, value, port)
         });
@@ -162,16 +218,32 @@ impl Board for LocalBoard {
 
     fn poll(&self, now_ns: u64, events: &mut Vec<BoardEvent>) -> Result<(), BoardError> {
         let mut state = self.lock();
-        let State { slots, shared } = &mut *state;
-        while let Some((due, slot)) = slots
-            .iter_mut()
-            .filter_map(|slot| Some((slot.next_event()?, slot)))
-            .min_by_key(|(due, _)| *due)
-            .filter(|(due, _)| *due <= now_ns)
-        {
-            shared.now = shared.now.max(due);
-            let (device, mut port) = slot.connect(&self.memory, &self.iommu, shared);
-            device.run(&mut port);
+        let State {
+            slots,
+            platform,
+            shared,
+        } = &mut *state;
+        loop {
+            let slot = slots
+                .iter_mut()
+                .filter_map(|slot| Some((slot.next_event()?, slot)))
+                .min_by_key(|(due, _)| *due);
+            let platform_due = platform.next_event(shared.now);
+            match (slot, platform_due) {
+                (Some((due, slot)), other) if other.is_none_or(|other| due <= other) => {
+                    if due > now_ns {
+                        break;
+                    }
+                    shared.now = shared.now.max(due);
+                    let (device, mut port) = slot.connect(&self.memory, &self.iommu, shared);
+                    device.run(&mut port);
+                }
+                (_, Some(due)) if due <= now_ns => {
+                    shared.now = shared.now.max(due);
+                    platform.run(&self.memory, &self.iommu, shared);
+                }
+                _ => break,
+            }
         }
         shared.now = shared.now.max(now_ns);
         events.append(&mut shared.events);
@@ -183,20 +255,62 @@ impl Board for LocalBoard {
 
     fn next_event(&self) -> Option<u64> {
         let state = self.lock();
-        if state.shared.has_news() {
+        if state.has_news() {
             return Some(state.shared.now);
         }
-        state.slots.iter().filter_map(Slot::next_event).min()
+        let slots = state.slots.iter().filter_map(Slot::next_event);
+        slots
+            .chain(state.platform.next_event(state.shared.now))
+            .min()
     }
 
     fn wait(&self, _: Duration) -> Result<Waited, BoardError> {
         Ok(Waited {
-            news: self.lock().shared.has_news(),
+            news: self.lock().has_news(),
             elapsed: Duration::ZERO,
         })
     }
 
     fn iommu(&self) -> Option<&Iommu> {
         Some(&self.iommu)
+    }
+
+    fn platform(&self) -> Vec<PlatformDevice> {
+        self.lock().platform.descriptions()
+    }
+
+    fn dma_controller(&self) -> Option<&dyn DmaController> {
+        let present = self.lock().platform.controller.is_some();
+        present.then_some(self as &dyn DmaController)
+    }
+}
+
+impl DmaController for LocalBoard {
+    fn capabilities(&self) -> DmaCapabilities {
+        self.with_controller(|controller, _| controller.capabilities())
+    }
+
+    fn start(&self, channel: u32, program: DmaProgram) {
+        self.with_controller(|controller, now| controller.start(channel, program, now));
+    }
+
+    fn stop(&self, channel: u32) -> bool {
+        self.with_controller(|controller, _| controller.stop(channel))
+    }
+
+    fn is_running(&self, channel: u32) -> bool {
+        self.with_controller(|controller, _| controller.is_running(channel))
+    }
+
+    fn residue(&self, channel: u32) -> u64 {
+        self.with_controller(|controller, _| controller.residue(channel))
+    }
+
+    fn configure(&self, channel: u32, function: u32, value: u32) -> bool {
+        self.with_controller(|controller, _| controller.configure(channel, function, value))
+    }
+
+    fn take_ended(&self) -> Vec<(u32, DmaEnd)> {
+        self.with_controller(|controller, _| controller.take_ended())
     }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use super::shim::{Fired, Shim};
 use super::state::State;
 use crate::engine::Engine;
+use crate::platform::PlatformDevice;
+use crate::system_dma::DmaController;
 use crate::watch::Watch;
 use crate::{
     Board, BoardError, BoardEvent, FunctionAddress, Iommu, Message, PhysicalMemory, Waited, q35,
@@ -215,5 +217,13 @@ impl Board for FaultyBoard {
 
     fn iommu(&self) -> Option<&Iommu> {
         self.inner().iommu()
+    }
+
+    fn platform(&self) -> Vec<PlatformDevice> {
+        self.inner().platform()
+    }
+
+    fn dma_controller(&self) -> Option<&dyn DmaController> {
+        self.inner().dma_controller()
     }
 }
