@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use machine_bus::fault::{FaultKind, Fired, Shim};
+use machine_bus::fifo::{self, Wiring};
 use machine_bus::record::{RecordError, Rest};
 use machine_bus::{
     Board, Edu, Engine, FaultyBoard, FunctionAddress, LocalBoard, MemoryConfig, QemuBoard,
@@ -65,7 +66,16 @@ impl Plugged {
                     Box::new(ThreadedBoard::new(&memory, vec![(EDU, Box::new(edu))])?)
                 }
             },
-            (Device::EduTwin, _) => return Err(RecordError::NotExternal),
+            (Device::Fifo, Session::Live) => {
+                Box::new(fifo::board(&memory, Wiring::Duplex, true)?)
+            }
+            (Device::FifoWithoutInterrupt, Session::Live) => {
+                Box::new(fifo::board(&memory, Wiring::Duplex, false)?)
+            }
+            (Device::FifoSimplex, Session::Live) => {
+                Box::new(fifo::board(&memory, Wiring::Simplex, true)?)
+            }
+            (_, Session::Record(_) | Session::Replay(_)) => return Err(RecordError::NotExternal),
         };
         let board = match &config.session {
             Session::Record(path) => Box::new(RecordingBoard::create(

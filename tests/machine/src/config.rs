@@ -16,6 +16,12 @@ pub enum Device {
     Edu,
     /// The twin of edu in this process.
     EduTwin,
+    /// The FIFO peripheral in this process, on a board with a system DMA controller: a request line for each direction.
+    Fifo,
+    /// The same without an interrupt.
+    FifoWithoutInterrupt,
+    /// The same with an interrupt, and one request line for both directions.
+    FifoSimplex,
 }
 
 impl Device {
@@ -25,6 +31,9 @@ impl Device {
         match self {
             Self::Edu => "edu",
             Self::EduTwin => "edu-twin",
+            Self::Fifo => "fifo",
+            Self::FifoWithoutInterrupt => "fifo-without-interrupt",
+            Self::FifoSimplex => "fifo-simplex",
         }
     }
 }

@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 
 use abi::fifo::{
-    BUS_ERROR_AFTER, CAUSES, CAUSES_ENABLE, CONTROL, Causes, Control, DEPTH, IDENTIFICATION,
-    IDENTITY, LINE_BURST, LINE_PERIOD, PATTERN_ERRORS, PATTERN_SEED, RX_COUNT, RX_DATA, RX_LEVEL,
-    RX_THRESHOLD, TX_COUNT, TX_DATA, TX_LEVEL, TX_THRESHOLD, pattern,
+    BUS_ERROR_AFTER, CAUSES, CAUSES_ENABLE, CONTROL, Causes, Control, DEPTH, HARDWARE_ID,
+    IDENTIFICATION, IDENTITY, LINE_BURST, LINE_PERIOD, PATTERN_ERRORS, PATTERN_SEED, RX_COUNT,
+    RX_DATA, RX_LEVEL, RX_THRESHOLD, TX_COUNT, TX_DATA, TX_LEVEL, TX_THRESHOLD, pattern,
 };
 
-use crate::platform::{BusError, Peripheral};
+use crate::platform::{BusError, DmaConnection, Peripheral, PlatformDevice};
+use crate::{BoardError, LocalBoard, MemoryConfig};
 
 /// How the DMA request lines leave the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,42 @@ pub enum Wiring {
     Duplex,
     /// Both share one.
     Simplex,
+}
+
+/// Where firmware puts the device and its wires: registers, interrupt line, and the connections of transmit and receive.
+const REGISTERS: std::ops::Range<u64> = 0xdfff_0000..0xdfff_1000;
+const LINE: u32 = 10;
+const TRANSMIT: DmaConnection = DmaConnection {
+    channel: 4,
+    request_line: 11,
+    width: 4,
+};
+const RECEIVE: DmaConnection = DmaConnection {
+    channel: 5,
+    request_line: 12,
+    width: 4,
+};
+
+/// A board with nothing but this device and the system DMA controller that serves it.
+///
+/// # Errors
+/// Guest memory cannot be had.
+pub fn board(
+    memory: &MemoryConfig,
+    wiring: Wiring,
+    interrupts: bool,
+) -> Result<LocalBoard, BoardError> {
+    let description = PlatformDevice {
+        hardware_id: HARDWARE_ID,
+        uid: 0,
+        registers: REGISTERS,
+        line: interrupts.then_some(LINE),
+        dma: match wiring {
+            Wiring::Duplex => vec![TRANSMIT, RECEIVE],
+            Wiring::Simplex => vec![TRANSMIT],
+        },
+    };
+    LocalBoard::with_platform(memory, vec![(description, Box::new(Fifo::new(wiring)))])
 }
 
 /// What the registers hold after power-on and after a reset.

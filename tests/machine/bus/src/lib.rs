@@ -10,7 +10,7 @@ mod device;
 mod edu;
 mod engine;
 pub mod fault;
-mod fifo;
+pub mod fifo;
 mod iommu;
 mod local;
 pub mod memory;

@@ -1,9 +1,9 @@
-//! DMA adapters, interrupts, memory-mapped registers, the PCI bus driver and the PnP manager.
+//! DMA adapters, interrupts, memory-mapped registers, the bus drivers and the PnP manager.
 //!
 //! - [`dma`]: what `IoGetDmaAdapter` gives: map registers, bounce pages, scatter/gather lists, and the checks of Driver
 //!   Verifier's DMA verification;
 //! - [`interrupt`]: vectors, `IoConnectInterruptEx`, and the way from the board to service routines;
-//! - [`pci`]: the PCI bus driver, a driver like any other;
+//! - the bus drivers, drivers like any other: [`pci`] enumerates the board's functions, ACPI what its firmware describes;
 //! - [`pnp`]: the PnP manager, which finds drivers for devices and starts, stops, powers and removes them.
 //!
 //! Drivers reach all of it through the kernel routines of `machine_nt`, which forward here, and through IRPs and
@@ -11,6 +11,8 @@
 
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
+mod acpi;
+mod bus_driver;
 mod bus_interface;
 mod config;
 pub mod dma;

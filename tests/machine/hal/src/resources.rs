@@ -3,22 +3,26 @@
 
 use std::mem::offset_of;
 
+use machine_bus::platform::DmaConnection;
 use machine_nt::exports::{ExAllocatePool2, ExFreePoolWithTag};
 use nt_sys::{
-    _CM_SHARE_DISPOSITION, _INTERFACE_TYPE, _IRQ_DEVICE_POLICY, _IRQ_PRIORITY,
-    CM_FULL_RESOURCE_DESCRIPTOR, CM_PARTIAL_RESOURCE_DESCRIPTOR, CM_RESOURCE_INTERRUPT_LATCHED,
+    _CM_SHARE_DISPOSITION, _IRQ_DEVICE_POLICY, _IRQ_PRIORITY, CM_FULL_RESOURCE_DESCRIPTOR,
+    CM_PARTIAL_RESOURCE_DESCRIPTOR, CM_RESOURCE_INTERRUPT_LATCHED,
     CM_RESOURCE_INTERRUPT_LEVEL_SENSITIVE, CM_RESOURCE_INTERRUPT_MESSAGE,
     CM_RESOURCE_INTERRUPT_MESSAGE_TOKEN, CM_RESOURCE_LIST, CM_RESOURCE_MEMORY_BAR,
-    CM_RESOURCE_MEMORY_PREFETCHABLE, CM_RESOURCE_MEMORY_READ_WRITE, CmResourceTypeInterrupt,
-    CmResourceTypeMemory, IO_RESOURCE_ALTERNATIVE, IO_RESOURCE_DESCRIPTOR, IO_RESOURCE_LIST,
-    IO_RESOURCE_REQUIREMENTS_LIST, KAFFINITY, PCM_RESOURCE_LIST, PIO_RESOURCE_REQUIREMENTS_LIST,
-    POOL_FLAG_PAGED,
+    CM_RESOURCE_MEMORY_PREFETCHABLE, CM_RESOURCE_MEMORY_READ_WRITE, CmResourceTypeDma,
+    CmResourceTypeInterrupt, CmResourceTypeMemory, IO_RESOURCE_ALTERNATIVE, IO_RESOURCE_DESCRIPTOR,
+    IO_RESOURCE_LIST, IO_RESOURCE_REQUIREMENTS_LIST, KAFFINITY, PCM_RESOURCE_LIST,
+    PIO_RESOURCE_REQUIREMENTS_LIST, PNP_BUS_INFORMATION, POOL_FLAG_PAGED,
 };
 
 use crate::interrupt::vector::{Source, Vector};
 use crate::{large_integer, quad_part};
 
 const POOL_TAG: u32 = u32::from_le_bytes(*b"PpRe");
+
+/// CM_RESOURCE_DMA_V3: the descriptor is a `DmaV3`.
+const DMA_V3: u16 = 0x80;
 
 /// Where the descriptors of a CM_RESOURCE_LIST begin.
 const ASSIGNED: usize = offset_of!(CM_RESOURCE_LIST, List)
@@ -49,6 +53,8 @@ pub enum Requirement {
     Line(u32),
     /// So many messages.
     Messages(u16),
+    /// A channel of the system DMA controller and the request line it serves.
+    Dma(DmaConnection),
 }
 
 /// A requirement and, if there are any, what will do instead, in order of preference.
@@ -73,6 +79,8 @@ pub enum Resource {
         /// 1 for a line.
         count: u16,
     },
+    /// A channel of the system DMA controller.
+    Dma(DmaConnection),
 }
 
 /// A structure of variable size in paged pool, freed when dropped.
@@ -117,6 +125,11 @@ pub enum View {
     Translated,
 }
 
+/// A width in bytes as DMA_WIDTH and resource descriptors count it.
+fn width_code(bytes: u8) -> u32 {
+    bytes.trailing_zeros()
+}
+
 impl Resource {
     fn descriptor(&self, view: View, processors: KAFFINITY) -> CM_PARTIAL_RESOURCE_DESCRIPTOR {
         let mut descriptor = CM_PARTIAL_RESOURCE_DESCRIPTOR::default();
@@ -159,6 +172,15 @@ impl Resource {
                     }
                 }
             }
+            Self::Dma(connection) => {
+                descriptor.Type = CmResourceTypeDma as u8;
+                descriptor.ShareDisposition =
+                    _CM_SHARE_DISPOSITION::CmResourceShareDeviceExclusive as u8;
+                descriptor.Flags = DMA_V3;
+                descriptor.u.DmaV3.Channel = connection.channel;
+                descriptor.u.DmaV3.RequestLine = connection.request_line;
+                descriptor.u.DmaV3.TransferWidth = width_code(connection.width) as u8;
+            }
         }
         descriptor
     }
@@ -191,11 +213,11 @@ fn share(level: bool) -> u8 {
     disposition as u8
 }
 
-/// The CM_RESOURCE_LIST of what a device on PCI bus `bus` was given.
+/// The CM_RESOURCE_LIST of what a device on `bus` was given.
 pub fn resource_list(
     resources: &[Resource],
     view: View,
-    bus: u32,
+    bus: &PNP_BUS_INFORMATION,
     processors: KAFFINITY,
 ) -> Block<CM_RESOURCE_LIST> {
     let size = ASSIGNED + resources.len() * size_of::<CM_PARTIAL_RESOURCE_DESCRIPTOR>();
@@ -205,8 +227,8 @@ pub fn resource_list(
         ..CM_RESOURCE_LIST::default()
     };
     let full = &mut list.List[0];
-    full.InterfaceType = _INTERFACE_TYPE::PCIBus;
-    full.BusNumber = bus;
+    full.InterfaceType = bus.LegacyBusType;
+    full.BusNumber = bus.BusNumber;
     full.PartialResourceList.Version = 1;
     full.PartialResourceList.Revision = 1;
     full.PartialResourceList.Count = resources.len() as u32;
@@ -256,7 +278,7 @@ impl Requirement {
                         (false, last - (u32::from(count) - 1), last)
                     }
                     Self::Line(line) => (true, line, line),
-                    Self::Memory { .. } => unreachable!("handled above"),
+                    Self::Memory { .. } | Self::Dma(_) => unreachable!("not matched here"),
                 };
                 descriptor.Type = CmResourceTypeInterrupt as u8;
                 descriptor.ShareDisposition = share(level);
@@ -266,6 +288,15 @@ impl Requirement {
                 descriptor.u.Interrupt.AffinityPolicy = _IRQ_DEVICE_POLICY::IrqPolicyMachineDefault;
                 descriptor.u.Interrupt.PriorityPolicy = _IRQ_PRIORITY::IrqPriorityUndefined;
                 descriptor.u.Interrupt.TargetedProcessors = KAFFINITY::MAX;
+            }
+            Self::Dma(connection) => {
+                descriptor.Type = CmResourceTypeDma as u8;
+                descriptor.ShareDisposition =
+                    _CM_SHARE_DISPOSITION::CmResourceShareDeviceExclusive as u8;
+                descriptor.Flags = DMA_V3;
+                descriptor.u.DmaV3.Channel = connection.channel;
+                descriptor.u.DmaV3.RequestLine = connection.request_line;
+                descriptor.u.DmaV3.TransferWidth = width_code(connection.width);
             }
         }
         descriptor
@@ -297,15 +328,24 @@ impl Requirement {
                     .wrapping_add(1);
                 u16::try_from(count).ok().map(Self::Messages)
             }
+            kind if kind == CmResourceTypeDma && descriptor.Flags & DMA_V3 != 0 => {
+                // SAFETY: the type and its flag name this member.
+                let dma = unsafe { descriptor.u.DmaV3 };
+                Some(Self::Dma(DmaConnection {
+                    channel: dma.Channel,
+                    request_line: dma.RequestLine,
+                    width: 1_u8.checked_shl(dma.TransferWidth)?,
+                }))
+            }
             _ => None,
         }
     }
 }
 
-/// The IO_RESOURCE_REQUIREMENTS_LIST of a function in this slot of PCI bus `bus`.
+/// The IO_RESOURCE_REQUIREMENTS_LIST of a device in this slot of `bus`.
 pub fn requirements_list(
     requirements: &[Alternatives],
-    bus: u32,
+    bus: &PNP_BUS_INFORMATION,
     slot: u32,
 ) -> Block<IO_RESOURCE_REQUIREMENTS_LIST> {
     let count = requirements.iter().map(Vec::len).sum::<usize>();
@@ -315,8 +355,8 @@ pub fn requirements_list(
     );
     let mut list = IO_RESOURCE_REQUIREMENTS_LIST {
         ListSize: size as u32,
-        InterfaceType: _INTERFACE_TYPE::PCIBus,
-        BusNumber: bus,
+        InterfaceType: bus.LegacyBusType,
+        BusNumber: bus.BusNumber,
         SlotNumber: slot,
         AlternativeLists: 1,
         ..IO_RESOURCE_REQUIREMENTS_LIST::default()

@@ -5,14 +5,17 @@ use std::fmt;
 use std::ops::Range;
 
 use machine_bus::FunctionAddress;
+use machine_bus::system_dma::{DmaCapabilities, DmaMode};
 use nt_sys::{
-    DEVICE_DESCRIPTION, DEVICE_DESCRIPTION_VERSION, DEVICE_DESCRIPTION_VERSION1,
+    _DMA_WIDTH, DEVICE_DESCRIPTION, DEVICE_DESCRIPTION_VERSION, DEVICE_DESCRIPTION_VERSION1,
     DEVICE_DESCRIPTION_VERSION2, DEVICE_DESCRIPTION_VERSION3, DMA_ADAPTER, DMA_OPERATIONS,
 };
 
 use super::common_buffer::CommonBuffer;
 use super::mapping::{Mapping, Reach};
 use super::registers::Registers;
+use super::system::SystemChannel;
+use super::transfer_context::TransferContext;
 use super::verifier::Violation;
 use crate::bus_interface::Requester;
 
@@ -27,6 +30,8 @@ pub struct Description {
     pub scatter_gather: bool,
     /// Longest transfer in bytes.
     pub maximum_length: u32,
+    /// The channel of the system DMA controller that makes the transfers; `None` for a bus master.
+    pub system: Option<SystemChannel>,
 }
 
 /// Why there is no adapter for a description.
@@ -38,28 +43,43 @@ pub enum Refusal {
     Width(u32),
     /// No transfer has any length.
     NoLength,
-    /// A subordinate device: transfers would be made by the system's DMA controller.
-    Subordinate,
+    /// No bus master, and there is no system DMA controller, or the description is older than version 3.
+    NoController,
+    /// The controller has no such channel, request line or width.
+    Channel,
+    /// A bus master where there can be none.
+    NoMaster,
 }
 
 /// Address bits of a device that declares neither 32 nor 64: those of the ISA bus.
 const NARROWEST: u8 = 24;
 
-impl TryFrom<&DEVICE_DESCRIPTION> for Description {
-    type Error = Refusal;
-
-    fn try_from(raw: &DEVICE_DESCRIPTION) -> Result<Self, Refusal> {
+impl Description {
+    /// Checks a description, in a machine with this system DMA controller, if any.
+    pub fn new(
+        raw: &DEVICE_DESCRIPTION,
+        controller: Option<DmaCapabilities>,
+    ) -> Result<Self, Refusal> {
         let version = match raw.Version {
             DEVICE_DESCRIPTION_VERSION | DEVICE_DESCRIPTION_VERSION1 => 1,
             DEVICE_DESCRIPTION_VERSION2 => 2,
             DEVICE_DESCRIPTION_VERSION3 => 3,
             other => return Err(Refusal::Version(other)),
         };
-        if raw.Master == 0 {
-            return Err(Refusal::Subordinate);
-        }
         if raw.MaximumLength == 0 {
             return Err(Refusal::NoLength);
+        }
+        if raw.Master == 0 {
+            let controller = controller
+                .filter(|_| version == 3)
+                .ok_or(Refusal::NoController)?;
+            return Ok(Self {
+                version,
+                width: controller.address_bits,
+                scatter_gather: true,
+                maximum_length: raw.MaximumLength,
+                system: Some(system_channel(raw, controller)?),
+            });
         }
         let scatter_gather = raw.ScatterGather != 0;
         let width = match version {
@@ -76,8 +96,37 @@ impl TryFrom<&DEVICE_DESCRIPTION> for Description {
             width,
             scatter_gather,
             maximum_length: raw.MaximumLength,
+            system: None,
         })
     }
+}
+
+fn system_channel(
+    raw: &DEVICE_DESCRIPTION,
+    controller: DmaCapabilities,
+) -> Result<SystemChannel, Refusal> {
+    let width = match raw.DmaWidth {
+        _DMA_WIDTH::Width8Bits => 1,
+        _DMA_WIDTH::Width16Bits => 2,
+        _DMA_WIDTH::Width32Bits => 4,
+        _DMA_WIDTH::Width64Bits => 8,
+        _ => return Err(Refusal::Channel),
+    };
+    if raw.DmaChannel >= controller.channels || raw.DmaRequestLine >= controller.request_lines {
+        return Err(Refusal::Channel);
+    }
+    Ok(SystemChannel {
+        channel: raw.DmaChannel,
+        request_line: raw.DmaRequestLine,
+        width,
+        mode: if raw.DemandMode != 0 {
+            DmaMode::Demand
+        } else {
+            DmaMode::Block
+        },
+        looped: raw.AutoInitialize != 0,
+        device: crate::quad_part(raw.DeviceAddress) as u64,
+    })
 }
 
 /// An allocated block of map registers and what is mapped through it.
@@ -105,6 +154,8 @@ pub struct Channel {
     pub device: u64,
     /// Its map registers.
     pub handle: u64,
+    /// The version 3 request that got it.
+    pub context: Option<TransferContext>,
 }
 
 /// A scatter/gather list given to a driver.
@@ -184,17 +235,22 @@ impl Adapter {
         Reach {
             width,
             scatter_gather,
-            always_bounce,
+            always_bounce: always_bounce && !self.is_looped(),
         }
+    }
+
+    /// What a looped transfer reads or writes changes while it runs: a copy would not do.
+    fn is_looped(&self) -> bool {
+        self.description.system.is_some_and(|system| system.looped)
     }
 
     /// Address bits below which bounce pages must lie; `None` if the device never needs one.
     pub fn bounce_width(&self, always_bounce: bool) -> Option<u8> {
-        let Description {
+        let Reach {
             width,
             scatter_gather,
-            ..
-        } = self.description;
+            always_bounce,
+        } = self.reach(always_bounce);
         (always_bounce || !scatter_gather || width < 64).then_some(width)
     }
 
@@ -267,15 +323,16 @@ impl fmt::Display for Adapter {
             width,
             scatter_gather,
             maximum_length,
+            system,
         } = self.description;
         write!(
             f,
             "{:#x}: {} of {} version {version}, {width} bits, up to {maximum_length} bytes, {} map registers granted",
             self.address,
-            if scatter_gather {
-                "scatter/gather"
-            } else {
-                "packet"
+            match (system, scatter_gather) {
+                (Some(_), _) => "system DMA",
+                (None, true) => "scatter/gather",
+                (None, false) => "packet",
             },
             self.requester.function,
             self.granted,
@@ -318,7 +375,7 @@ mod tests {
         raw.MaximumLength = 4096;
         raw.DmaAddressWidth = 28;
         change(&mut raw);
-        Description::try_from(&raw)
+        Description::new(&raw, None)
     }
 
     #[test]
@@ -328,10 +385,51 @@ mod tests {
             width: 28,
             scatter_gather: false,
             maximum_length: 4096,
+            system: None,
         };
         assert_eq!(raw(|_| {}), Ok(expected));
         assert_eq!(raw(|raw| raw.DmaAddressWidth = 0), Err(Refusal::Width(0)));
         assert_eq!(raw(|raw| raw.DmaAddressWidth = 65), Err(Refusal::Width(65)));
+    }
+
+    #[test]
+    fn what_is_no_bus_master_needs_a_channel_that_exists() {
+        let controller = DmaCapabilities {
+            channels: 8,
+            request_lines: 32,
+            address_bits: 32,
+            ranges: 16,
+        };
+        // SAFETY: the structure is plain data for which zero is valid.
+        let mut raw: DEVICE_DESCRIPTION = unsafe { std::mem::zeroed() };
+        raw.Version = DEVICE_DESCRIPTION_VERSION3;
+        raw.MaximumLength = 4096;
+        raw.DmaChannel = 7;
+        raw.DmaRequestLine = 31;
+        raw.DmaWidth = _DMA_WIDTH::Width32Bits;
+        let system = |raw: &DEVICE_DESCRIPTION| {
+            Description::new(raw, Some(controller)).map(|description| description.system)
+        };
+        let expected = SystemChannel {
+            channel: 7,
+            request_line: 31,
+            width: 4,
+            mode: DmaMode::Block,
+            looped: false,
+            device: 0,
+        };
+        assert_eq!(system(&raw), Ok(Some(expected)));
+        for wrong in [
+            |raw: &mut DEVICE_DESCRIPTION| raw.DmaChannel = 8,
+            |raw: &mut DEVICE_DESCRIPTION| raw.DmaRequestLine = 32,
+            |raw: &mut DEVICE_DESCRIPTION| raw.DmaWidth = _DMA_WIDTH::WidthNoWrap,
+        ] {
+            let mut raw = raw;
+            wrong(&mut raw);
+            assert_eq!(system(&raw), Err(Refusal::Channel));
+        }
+        raw.Version = DEVICE_DESCRIPTION_VERSION2;
+        assert_eq!(system(&raw), Err(Refusal::NoController));
     }
 
     #[test]
@@ -352,7 +450,7 @@ mod tests {
     #[test]
     fn what_is_no_bus_master_is_refused() {
         assert_eq!(raw(|raw| raw.Version = 4), Err(Refusal::Version(4)));
-        assert_eq!(raw(|raw| raw.Master = 0), Err(Refusal::Subordinate));
+        assert_eq!(raw(|raw| raw.Master = 0), Err(Refusal::NoController));
         assert_eq!(raw(|raw| raw.MaximumLength = 0), Err(Refusal::NoLength));
     }
 }

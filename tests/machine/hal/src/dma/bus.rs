@@ -1,4 +1,5 @@
-//! IoGetDmaAdapter: the way from a physical device object to an adapter goes through its bus driver, as in Windows.
+//! IoGetDmaAdapter: the way from a physical device object to an adapter goes through its bus driver, as in Windows. A bus
+//! driver that offers no bus interface leaves it to the HAL, which has channels of the system DMA controller to give.
 
 use nt_sys::{
     BUS_INTERFACE_STANDARD, IRP_MJ_PNP, IRP_MN_QUERY_INTERFACE, PDEVICE_DESCRIPTION,
@@ -24,8 +25,12 @@ pub unsafe extern "win64" fn get_dma_adapter(
     location.Parameters.QueryInterface.Size = size_of::<BUS_INTERFACE_STANDARD>() as u16;
     location.Parameters.QueryInterface.Version = 1;
     location.Parameters.QueryInterface.Interface = (&raw mut interface).cast();
-    if pdo.is_null() || !nt_success(irp::send(pdo, location).status) {
+    if pdo.is_null() {
         return std::ptr::null_mut();
+    }
+    if !nt_success(irp::send(pdo, location).status) {
+        // SAFETY: the caller vouches for both structures.
+        return unsafe { super::get_adapter(pdo as u64, None, description, registers) };
     }
     let mut adapter = std::ptr::null_mut();
     if let Some(get) = interface.GetDmaAdapter {

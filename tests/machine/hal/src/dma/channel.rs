@@ -114,6 +114,7 @@ pub fn finish(routine: &'static str, adapter: u64, action: IO_ALLOCATION_ACTION)
         _IO_ALLOCATION_ACTION::KeepObject => {}
         _IO_ALLOCATION_ACTION::DeallocateObject => free(routine, adapter),
         _IO_ALLOCATION_ACTION::DeallocateObjectKeepRegisters => {
+            verify_idle(routine, adapter);
             take_channel(routine, adapter);
             pump();
         }
@@ -121,6 +122,28 @@ pub fn finish(routine: &'static str, adapter: u64, action: IO_ALLOCATION_ACTION)
             "{routine} returned {action}, which is no IO_ALLOCATION_ACTION"
         )),
     }
+}
+
+/// Stops if the channel is one of the system DMA controller and has a transfer: it is kept until the last flush.
+fn verify_idle(routine: &'static str, adapter: u64) {
+    with(|dma| {
+        let adapter = dma.adapter(routine, adapter);
+        let held = adapter
+            .channel
+            .filter(|_| adapter.description.system.is_some());
+        let Some(channel) = held else { return };
+        let allocation = adapter.allocation(routine, channel.handle);
+        let mapped = allocation.mapped();
+        if mapped > 0 {
+            let maximum = u64::from(allocation.registers.count) * machine_bus::PAGE_SIZE as u64;
+            Violation::NotFlushed {
+                routine,
+                mapped,
+                maximum,
+            }
+            .raise();
+        }
+    });
 }
 
 /// Frees the channel with its map registers.

@@ -1,6 +1,7 @@
 //! Scatter/gather lists: GetScatterGatherList, BuildScatterGatherList, their version 3 forms, PutScatterGatherList.
 
 use machine_bus::PAGE_SIZE;
+use machine_nt::bugcheck::{Stop, stop_machine};
 use machine_nt::exports::{ExAllocatePool2, ExFreePoolWithTag};
 use machine_nt::ke::stack::driver_call;
 use nt_sys::{
@@ -145,6 +146,12 @@ pub fn get(call: Call, range: Bytes, buffer: Buffer) -> NTSTATUS {
         return STATUS_INVALID_PARAMETER;
     }
     buffer.verify(call.name, range.offset, range.length);
+    if with(|dma| dma.system_channel(call.name, call.adapter)).is_some() {
+        stop_machine(
+            Stop::Unimplemented,
+            format_args!("{} for a channel of the system DMA controller", call.name),
+        );
+    }
     let registers = buffer.span(range.offset, range.length);
     if let Memory::Given(_, bytes) = call.memory
         && bytes < size(registers)

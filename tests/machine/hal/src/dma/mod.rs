@@ -1,4 +1,5 @@
-//! DMA adapters and their routines: packet and scatter/gather bus masters, versions 1 to 3.
+//! DMA adapters and their routines: packet and scatter/gather bus masters, versions 1 to 3, and channels of the system
+//! DMA controller.
 //!
 //! A driver gets a [`DMA_ADAPTER`](nt_sys::DMA_ADAPTER) from `IoGetDmaAdapter` and reaches everything else through its
 //! table of [`operations`]. What it may do wrong, [`verifier`] names. Pages a device does not reach are bounced through
@@ -17,6 +18,7 @@ mod mapping;
 mod operations;
 mod queue;
 mod registers;
+pub(crate) mod system;
 mod transfer;
 mod transfer_context;
 pub(crate) mod verifier;
@@ -34,6 +36,7 @@ use iova::Iova;
 use mapping::Machine;
 use queue::Request;
 use registers::Pool;
+use system::Transfers;
 use verifier::Violation;
 
 pub(crate) use bus::get_dma_adapter;
@@ -52,6 +55,7 @@ struct Dma {
     iova: Iova,
     adapters: BTreeMap<u64, Adapter>,
     queue: VecDeque<Request>,
+    transfers: Transfers,
 }
 
 static DMA: Mutex<Option<Dma>> = Mutex::new(None);
@@ -66,6 +70,7 @@ pub fn install(config: Config, board: Arc<dyn Board>) -> Result<(), MemoryError>
         iova: Iova::default(),
         adapters: BTreeMap::new(),
         queue: VecDeque::new(),
+        transfers: Transfers::default(),
     };
     *lock() = Some(dma);
     machine_nt::bugcheck::register_dumper("DMA adapters", Box::new(dump));
@@ -183,11 +188,12 @@ fn refuse(refusal: Refusal, verifier: bool) {
             version: version.into(),
         }
         .raise(),
-        Refusal::Subordinate => stop_machine(
-            Stop::Unimplemented,
-            "IoGetDmaAdapter for a device that is no bus master",
-        ),
-        Refusal::Version(_) | Refusal::Width(_) | Refusal::NoLength => {}
+        Refusal::Version(_)
+        | Refusal::Width(_)
+        | Refusal::NoLength
+        | Refusal::NoController
+        | Refusal::Channel
+        | Refusal::NoMaster => {}
     }
 }
 

@@ -49,10 +49,10 @@ impl Request {
 impl Dma {
     /// Allocates what `request` needs, if it is there.
     fn try_grant(&mut self, request: &Request) -> Option<u64> {
-        let adapter = self.adapters.get_mut(&request.adapter)?;
-        if request.needs_channel() && adapter.channel.is_some() {
+        if request.needs_channel() && self.channel_busy(request.adapter) {
             return None;
         }
+        let adapter = self.adapters.get_mut(&request.adapter)?;
         let registers = self.pool.allocate(
             request.registers,
             adapter.bounce_width(self.config.always_bounce),
@@ -62,6 +62,7 @@ impl Dma {
             adapter.channel = Some(Channel {
                 device: request.device,
                 handle,
+                context: request.context,
             });
         }
         adapter.allocations.insert(
@@ -78,22 +79,50 @@ impl Dma {
         Some(handle)
     }
 
+    /// What requests for a channel compete for: a channel of the controller, whatever adapters lead to it, or the
+    /// adapter of a bus master.
+    fn contended(&self, adapter: u64) -> (Option<u32>, u64) {
+        let system = self
+            .adapters
+            .get(&adapter)
+            .and_then(|adapter| adapter.description.system);
+        match system {
+            Some(system) => (Some(system.channel), 0),
+            None => (None, adapter),
+        }
+    }
+
+    fn channel_busy(&self, adapter: u64) -> bool {
+        let wanted = self.contended(adapter);
+        let mut held = self
+            .adapters
+            .iter()
+            .filter(|(_, other)| other.channel.is_some());
+        held.any(|(&other, _)| self.contended(other) == wanted)
+    }
+
+    /// Whether all that wait are waiting for other channels than a request would have.
+    fn is_next(&self, request: &Request) -> bool {
+        let wanted = self.contended(request.adapter);
+        self.queue.iter().all(|waiting| {
+            self.contended(waiting.adapter) != wanted
+                && waiting.needs_channel()
+                && self.channel_busy(waiting.adapter)
+        })
+    }
+
     /// Takes the first request from the queue that can be granted. Requests for map registers are served strictly in
     /// order; one that waits for its adapter's channel lets those of other adapters pass.
     fn next_grant(&mut self) -> Option<Grant> {
         let mut blocked = BTreeSet::new();
         for index in 0..self.queue.len() {
             let request = &self.queue[index];
-            if blocked.contains(&request.adapter) {
+            let contended = self.contended(request.adapter);
+            if blocked.contains(&contended) {
                 continue;
             }
-            let channel_busy = request.needs_channel()
-                && self
-                    .adapters
-                    .get(&request.adapter)
-                    .is_some_and(|adapter| adapter.channel.is_some());
-            if channel_busy {
-                blocked.insert(request.adapter);
+            if request.needs_channel() && self.channel_busy(request.adapter) {
+                blocked.insert(contended);
                 continue;
             }
             let request = self.queue.remove(index)?;
@@ -118,7 +147,7 @@ impl Dma {
 /// Serves a request now, or, unless it is `synchronous`, as soon as its resources are there.
 pub fn submit(request: Request, synchronous: bool) -> NTSTATUS {
     let granted = with(|dma| {
-        let at_once = dma.queue.is_empty() && (synchronous || !dma.config.defer_grants);
+        let at_once = dma.is_next(&request) && (synchronous || !dma.config.defer_grants);
         if at_once && let Some(handle) = dma.try_grant(&request) {
             return Ok(Some(Grant { request, handle }));
         }

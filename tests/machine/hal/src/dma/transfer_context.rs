@@ -20,6 +20,8 @@ enum State {
 struct Raw {
     magic: u64,
     state: u64,
+    /// CancelMappedTransfer was called: nothing more is mapped.
+    stopped: u64,
 }
 
 /// A context that has been initialised.
@@ -40,6 +42,7 @@ impl TransferContext {
         let raw = Raw {
             magic: MAGIC,
             state: State::Initialized as u64,
+            stopped: 0,
         };
         // SAFETY: the caller vouches for the memory; it may be unaligned.
         unsafe { context.cast::<Raw>().write_unaligned(raw) }
@@ -80,16 +83,33 @@ impl TransferContext {
         cancellable
     }
 
+    /// Whether nothing more may be mapped for the request.
+    pub fn is_stopped(&self) -> bool {
+        self.read().stopped != 0
+    }
+
+    /// Lets nothing more be mapped for the request; false if that was so already.
+    pub fn stop(&self) -> bool {
+        let raw = self.read();
+        if raw.stopped == 0 {
+            self.write(Raw { stopped: 1, ..raw });
+        }
+        raw.stopped == 0
+    }
+
     fn read(&self) -> Raw {
         // SAFETY: `from_raw` was given memory that is valid for as long as requests name it.
         unsafe { self.0.read_unaligned() }
     }
 
     fn set(&self, state: State) {
-        let raw = Raw {
-            magic: MAGIC,
+        self.write(Raw {
             state: state as u64,
-        };
+            ..self.read()
+        });
+    }
+
+    fn write(&self, raw: Raw) {
         // SAFETY: as in `read`.
         unsafe { self.0.write_unaligned(raw) }
     }
@@ -115,5 +135,9 @@ mod tests {
         assert!(context.cancel());
         assert!(context.is_cancelled());
         assert!(!context.cancel());
+        assert!(!context.is_stopped());
+        assert!(context.stop());
+        assert!(context.is_stopped() && context.is_cancelled());
+        assert!(!context.stop(), "stopped already");
     }
 }

@@ -158,6 +158,13 @@ pub enum Violation {
     /// 0x22: the buffer has no system address although its pages must be copied through one.
     #[error("{routine}: MDL {mdl:#x} describes no pages")]
     BufferNotMapped { routine: &'static str, mdl: u64 },
+    /// 0x23/0: a channel of the system DMA controller is flushed while it is running.
+    #[error("{routine}: channel {channel} has neither completed nor been cancelled")]
+    ChannelRunning {
+        routine: &'static str,
+        controller: u64,
+        channel: u64,
+    },
     /// 0x24: the MDL chain is shorter than the transfer.
     #[error("{routine}: the MDL chain is {missing} bytes too short")]
     BufferTooShort { routine: &'static str, missing: u64 },
@@ -245,6 +252,11 @@ impl Violation {
             } => [0x20, base, address, mdl],
             Self::ZeroLength { .. } => [0x21, 0, 0, 0],
             Self::BufferNotMapped { mdl, .. } => [0x22, mdl, 0, 0],
+            Self::ChannelRunning {
+                controller,
+                channel,
+                ..
+            } => [0x23, 0, controller, channel],
             Self::BufferTooShort { missing, .. } => [0x24, missing, 0, 0],
             Self::UnknownVersion { version } => [0x25, version, 0, 0],
             Self::DeviceFault {

@@ -123,6 +123,7 @@ impl Controller {
                 BoardEvent::Removed { function } => removed(function),
             }
         }
+        crate::dma::system::collect(self.board.dma_controller());
     }
 
     fn line_changed(&self, line: u32, asserted: bool) {

@@ -6,16 +6,21 @@ use machine_bus::pci::{Bar, BarKind, Function, Identity, Msi, command, offset};
 use machine_bus::{Board, BoardError, FunctionAddress};
 use machine_nt::bugcheck::{Stop, stop_machine};
 
-use super::identity::Identifiers;
+use nt_sys::{_INTERFACE_TYPE, GUID, PNP_BUS_INFORMATION};
+
+use crate::bus_driver::{BusDevice, Identifiers, Place};
 use crate::resources::{Alternatives, Requirement};
+
+/// GUID_BUS_TYPE_PCI.
+const PCI_BUS: GUID = GUID::from_u128(0xc8ebdfb0_b510_11d0_80e5_00a0c92542e3);
 
 /// What a started function was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Assignment {
+struct Assignment {
     /// Address of each memory BAR, in their order.
-    pub memory: Vec<u64>,
+    memory: Vec<u64>,
     /// Vector of its message; its line is used if there is none.
-    pub message: Option<u8>,
+    message: Option<u8>,
 }
 
 #[derive(Debug, Default)]
@@ -54,7 +59,7 @@ impl PciFunction {
         let line = function
             .interrupt_pin()?
             .map(|pin| board.line(address, pin));
-        let identifiers = Identifiers::new(&identity, address);
+        let identifiers = Identifiers::of_function(&identity, address);
         Ok(Self {
             board,
             address,
@@ -75,38 +80,6 @@ impl PciFunction {
         Function::new(&*self.board, self.address)
     }
 
-    /// Slot number: device in the lower five bits, function above.
-    pub fn slot(&self) -> u32 {
-        u32::from(self.address.device) | u32::from(self.address.function) << 5
-    }
-
-    /// What it needs to be started; with `messages`, at most so many instead of its line, if it can send them.
-    pub fn requirements(&self, messages: u16) -> Vec<Alternatives> {
-        let memory = self.memory_bars().map(|bar| {
-            vec![Requirement::Memory {
-                length: bar.size as u32,
-                prefetchable: bar.prefetchable,
-                minimum: 0,
-                maximum: if bar.kind == BarKind::Memory64 {
-                    u64::MAX
-                } else {
-                    u32::MAX.into()
-                },
-            }]
-        });
-        let mut requirements: Vec<Alternatives> = memory.collect();
-        let mut interrupt = Vec::new();
-        if self.msi.is_some() && messages > 0 {
-            // The machine programs a single message.
-            interrupt.push(Requirement::Messages(1));
-        }
-        interrupt.extend(self.line.map(Requirement::Line));
-        if !interrupt.is_empty() {
-            requirements.push(interrupt);
-        }
-        requirements
-    }
-
     fn memory_bars(&self) -> impl Iterator<Item = &Bar> {
         self.bars.iter().filter(|bar| bar.kind != BarKind::Io)
     }
@@ -114,14 +87,6 @@ impl PciFunction {
     /// The interrupt line it is wired to.
     pub fn line(&self) -> Option<u32> {
         self.line
-    }
-
-    /// Programs BARs and interrupt, and lets the function answer and be a master.
-    pub fn start(&self, assignment: Assignment) {
-        self.must(self.program(&assignment));
-        let mut state = self.lock();
-        state.assignment = Some(assignment);
-        state.asleep = None;
     }
 
     fn program(&self, assignment: &Assignment) -> Result<(), BoardError> {
@@ -140,64 +105,6 @@ impl PciFunction {
             function.write8(offset::INTERRUPT_LINE, line as u8)?;
         }
         function.change_command(STARTED, command::INTX_DISABLE)
-    }
-
-    /// Takes away what [`PciFunction::start`] gave.
-    pub fn stop(&self) {
-        let mut state = self.lock();
-        if state.assignment.take().is_some() && !state.gone {
-            let function = self.function();
-            self.must(function.change_command(0, STARTED));
-            if let Some(msi) = &self.msi {
-                self.must(function.disable_msi(msi));
-            }
-        }
-        state.asleep = None;
-    }
-
-    /// Puts the function to sleep: it neither answers nor is a master.
-    pub fn sleep(&self) {
-        let mut state = self.lock();
-        if state.asleep.is_some() || state.assignment.is_none() || state.gone {
-            return;
-        }
-        let function = self.function();
-        let enabled = self.must(function.command()) & STARTED;
-        self.must(function.change_command(0, STARTED));
-        state.asleep = Some(enabled);
-    }
-
-    /// Wakes the function: everything is programmed again, as it may have lost it.
-    pub fn wake(&self) {
-        let mut state = self.lock();
-        let Some(enabled) = state.asleep.take() else {
-            return;
-        };
-        if let (Some(assignment), false) = (&state.assignment, state.gone) {
-            self.must(self.program(assignment));
-            self.must(self.function().change_command(enabled, STARTED & !enabled));
-        }
-    }
-
-    /// The function has been pulled out: its configuration space is all ones, its registers answer no more, and it is no
-    /// master. An external board still has it, so there its access to memory is taken away.
-    pub fn pull(&self) {
-        let mut state = self.lock();
-        if !state.gone && state.assignment.is_some() {
-            self.must(self.function().change_command(0, STARTED));
-        }
-        state.gone = true;
-        let Some(assignment) = &state.assignment else {
-            return;
-        };
-        for (bar, start) in self.memory_bars().zip(&assignment.memory) {
-            crate::mmio::remove(*start..*start + bar.size);
-        }
-    }
-
-    /// Whether it has been pulled out.
-    pub fn is_gone(&self) -> bool {
-        self.lock().gone
     }
 
     /// Reads configuration space byte by byte; returns how many bytes there were.
@@ -245,6 +152,121 @@ impl PciFunction {
                 format_args!("PCI function {}: {error}", self.address),
             )
         })
+    }
+}
+
+impl BusDevice for PciFunction {
+    fn identifiers(&self) -> &Identifiers {
+        &self.identifiers
+    }
+
+    fn place(&self) -> Place {
+        let FunctionAddress {
+            bus,
+            device,
+            function,
+        } = self.address;
+        Place {
+            description: "PCI Device",
+            location: format!("PCI bus {bus}, device {device}, function {function}"),
+            address: u32::from(device) << 16 | u32::from(function),
+            number: device.into(),
+            slot: u32::from(device) | u32::from(function) << 5,
+        }
+    }
+
+    fn bus(&self) -> PNP_BUS_INFORMATION {
+        PNP_BUS_INFORMATION {
+            BusTypeGuid: PCI_BUS,
+            LegacyBusType: _INTERFACE_TYPE::PCIBus,
+            BusNumber: self.address.bus.into(),
+        }
+    }
+
+    fn requirements(&self, messages: u16) -> Vec<Alternatives> {
+        let memory = self.memory_bars().map(|bar| {
+            vec![Requirement::Memory {
+                length: bar.size as u32,
+                prefetchable: bar.prefetchable,
+                minimum: 0,
+                maximum: if bar.kind == BarKind::Memory64 {
+                    u64::MAX
+                } else {
+                    u32::MAX.into()
+                },
+            }]
+        });
+        let mut requirements: Vec<Alternatives> = memory.collect();
+        let mut interrupt = Vec::new();
+        if self.msi.is_some() && messages > 0 {
+            // The machine programs a single message.
+            interrupt.push(Requirement::Messages(1));
+        }
+        interrupt.extend(self.line.map(Requirement::Line));
+        if !interrupt.is_empty() {
+            requirements.push(interrupt);
+        }
+        requirements
+    }
+
+    fn start(&self, memory: Vec<u64>, message: Option<u8>) {
+        let assignment = Assignment { memory, message };
+        self.must(self.program(&assignment));
+        let mut state = self.lock();
+        state.assignment = Some(assignment);
+        state.asleep = None;
+    }
+
+    fn stop(&self) {
+        let mut state = self.lock();
+        if state.assignment.take().is_some() && !state.gone {
+            let function = self.function();
+            self.must(function.change_command(0, STARTED));
+            if let Some(msi) = &self.msi {
+                self.must(function.disable_msi(msi));
+            }
+        }
+        state.asleep = None;
+    }
+
+    fn sleep(&self) {
+        let mut state = self.lock();
+        if state.asleep.is_some() || state.assignment.is_none() || state.gone {
+            return;
+        }
+        let function = self.function();
+        let enabled = self.must(function.command()) & STARTED;
+        self.must(function.change_command(0, STARTED));
+        state.asleep = Some(enabled);
+    }
+
+    fn wake(&self) {
+        let mut state = self.lock();
+        let Some(enabled) = state.asleep.take() else {
+            return;
+        };
+        if let (Some(assignment), false) = (&state.assignment, state.gone) {
+            self.must(self.program(assignment));
+            self.must(self.function().change_command(enabled, STARTED & !enabled));
+        }
+    }
+
+    fn pull(&self) {
+        let mut state = self.lock();
+        if !state.gone && state.assignment.is_some() {
+            self.must(self.function().change_command(0, STARTED));
+        }
+        state.gone = true;
+        let Some(assignment) = &state.assignment else {
+            return;
+        };
+        for (bar, start) in self.memory_bars().zip(&assignment.memory) {
+            crate::mmio::remove(*start..*start + bar.size);
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        self.lock().gone
     }
 }
 

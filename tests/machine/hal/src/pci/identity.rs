@@ -3,22 +3,11 @@
 use machine_bus::FunctionAddress;
 use machine_bus::pci::Identity;
 
-/// The identifiers of a function, the most specific first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identifiers {
-    /// Device ID: the first hardware ID.
-    pub device: String,
-    /// Instance ID: unique among the functions of the bus.
-    pub instance: String,
-    /// Hardware IDs.
-    pub hardware: Vec<String>,
-    /// Compatible IDs.
-    pub compatible: Vec<String>,
-}
+use crate::bus_driver::Identifiers;
 
 impl Identifiers {
-    /// The identifiers of a function at this address.
-    pub fn new(identity: &Identity, address: FunctionAddress) -> Self {
+    /// The identifiers of a PCI function at this address.
+    pub fn of_function(identity: &Identity, address: FunctionAddress) -> Self {
         let Identity {
             vendor,
             device,
@@ -84,7 +73,7 @@ mod tests {
             revision: 0x10,
             class: 0x00FF00,
         };
-        let identifiers = Identifiers::new(&identity, FunctionAddress::new(0, 4, 0));
+        let identifiers = Identifiers::of_function(&identity, FunctionAddress::new(0, 4, 0));
         assert_eq!(
             identifiers.hardware,
             [

@@ -6,7 +6,6 @@ use nt_sys::{
 };
 
 use super::device;
-use crate::bus_interface::Requester;
 use crate::{dma, quad_part};
 
 /// GUID_BUS_INTERFACE_STANDARD.
@@ -62,12 +61,15 @@ unsafe extern "win64" fn get_dma_adapter(
     let Some(function) = device(context as u64) else {
         return std::ptr::null_mut();
     };
-    let requester = Requester {
-        device: context as u64,
-        function: function.address,
-    };
     // SAFETY: the caller passes both structures.
-    unsafe { dma::get_adapter(requester, description, registers) }
+    unsafe {
+        dma::get_adapter(
+            context as u64,
+            Some(function.address),
+            description,
+            registers,
+        )
+    }
 }
 
 unsafe extern "win64" fn get_bus_data(

@@ -14,6 +14,8 @@ pub struct Arbiter {
     used: BTreeMap<u64, (u64, u64)>,
     /// Where the search begins: what was freed last is reused last.
     next: u64,
+    /// Owners of the channels of the system DMA controller.
+    channels: BTreeMap<u32, u64>,
 }
 
 impl Arbiter {
@@ -23,6 +25,7 @@ impl Arbiter {
             next: window.start,
             window,
             used: BTreeMap::new(),
+            channels: BTreeMap::new(),
         }
     }
 
@@ -59,6 +62,10 @@ impl Arbiter {
                         let vector = *vectors.assign_messages(device, count)?.first()?;
                         Some(Resource::Interrupt { vector, count })
                     }
+                    Requirement::Dma(connection) => {
+                        let owner = self.channels.entry(connection.channel).or_insert(device);
+                        (*owner == device).then_some(Resource::Dma(connection))
+                    }
                 });
             match resource {
                 Some(resource) => resources.push(resource),
@@ -74,6 +81,7 @@ impl Arbiter {
     /// Takes everything back from `device`.
     pub fn release(&mut self, device: u64, vectors: &mut Vectors) {
         self.used.retain(|_, (_, owner)| *owner != device);
+        self.channels.retain(|_, owner| *owner != device);
         vectors.revoke(device);
     }
 
@@ -105,6 +113,8 @@ impl Arbiter {
 
 #[cfg(test)]
 mod tests {
+    use machine_bus::platform::DmaConnection;
+
     use super::*;
 
     fn memory(length: u32) -> Alternatives {
@@ -119,7 +129,7 @@ mod tests {
     fn start(resource: &Resource) -> u64 {
         match resource {
             Resource::Memory { start, .. } => *start,
-            Resource::Interrupt { .. } => panic!("not memory"),
+            other => panic!("{other:?} is not memory"),
         }
     }
 
@@ -151,6 +161,24 @@ mod tests {
         assert_eq!(arbiter.assign(1, &needs, &mut vectors), None);
         assert_eq!(vectors.of_line(5), None);
         assert!(arbiter.assign(2, &[memory(0x1000)], &mut vectors).is_some());
+    }
+
+    #[test]
+    fn a_channel_has_one_owner() {
+        let (mut arbiter, mut vectors) = (Arbiter::new(0..0), Vectors::default());
+        let connection = DmaConnection {
+            channel: 3,
+            request_line: 7,
+            width: 4,
+        };
+        let needs = [vec![Requirement::Dma(connection)]];
+        assert_eq!(
+            arbiter.assign(1, &needs, &mut vectors),
+            Some(vec![Resource::Dma(connection)])
+        );
+        assert_eq!(arbiter.assign(2, &needs, &mut vectors), None);
+        arbiter.release(1, &mut vectors);
+        assert!(arbiter.assign(2, &needs, &mut vectors).is_some());
     }
 
     #[test]

@@ -18,14 +18,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use machine_bus::FunctionAddress;
 use machine_nt::exports::{ExFreePool, ObfDereferenceObject};
-use machine_nt::io::driver;
 use machine_nt::registry;
 use nt_sys::{
     _DEVICE_RELATION_TYPE, DEVICE_RELATIONS, IRP_MJ_PNP, IRP_MN_QUERY_DEVICE_RELATIONS, NTSTATUS,
-    PDEVICE_OBJECT, PDRIVER_OBJECT, STATUS_SUCCESS,
+    PDEVICE_OBJECT,
 };
 use thiserror::Error;
 
+use crate::bus_driver::{self, Kind};
 use crate::interrupt::{self, controller};
 use crate::{irp, pci};
 use arbiter::Arbiter;
@@ -72,7 +72,8 @@ pub enum PnpError {
 
 /// What the manager knows.
 struct State {
-    bus: u64,
+    /// The buses: their physical device objects.
+    buses: Vec<u64>,
     packages: Vec<DriverPackage>,
     nodes: BTreeMap<u64, Arc<Node>>,
     arbiter: Arbiter,
@@ -107,25 +108,24 @@ pub(crate) fn messages_allowed(pdo: u64) -> u16 {
 pub struct Manager(());
 
 impl Manager {
-    /// Starts the device tree: the root and the PCI bus. At PASSIVE_LEVEL, after [`crate::install`].
+    /// Starts the device tree: the root and the buses. At PASSIVE_LEVEL, after [`crate::install`].
     pub fn new() -> Self {
         serial::install();
-        let bus = root::create();
-        let bus_driver: PDRIVER_OBJECT = driver::create("pci", 0..0);
-        // SAFETY: the entry point is that of this driver, which ignores its registry path.
-        let status =
-            unsafe { driver::initialize(bus_driver, pci::driver_entry, std::ptr::null_mut()) };
-        if status != STATUS_SUCCESS {
-            crate::stop_internal(format_args!("the PCI bus driver: {status:#x}"));
-        }
+        let root = root::create();
+        let buses: Vec<_> = [Kind::Pci, Kind::Acpi]
+            .into_iter()
+            .map(|kind| (root::add_bus(root, kind), bus_driver::load(kind)))
+            .collect();
         let arbiter = Arbiter::new(controller().board().register_window());
         *lock() = Some(State {
-            bus: bus as u64,
+            buses: buses.iter().map(|(bus, _)| *bus as u64).collect(),
             packages: Vec::new(),
             nodes: BTreeMap::new(),
             arbiter,
         });
-        start::start_bus(bus, bus_driver);
+        for (bus, driver) in buses {
+            start::start_bus(bus, driver);
+        }
         interrupt::on_removal(pulled_out);
         Self(())
     }
@@ -164,7 +164,7 @@ impl Manager {
         started
     }
 
-    /// All devices of the PCI bus.
+    /// All devices of all buses.
     pub fn devices(&self) -> Vec<Arc<Node>> {
         with(|state| state.nodes.values().cloned().collect())
     }
@@ -268,15 +268,20 @@ fn pulled_out(address: FunctionAddress) {
     }
 }
 
-/// Asks the PCI bus for its devices and learns about the new ones.
+/// Asks the buses for their devices and learns about the new ones.
 fn enumerate() {
-    let bus = with(|state| state.bus);
+    for bus in with(|state| state.buses.clone()) {
+        enumerate_bus(bus);
+    }
+}
+
+fn enumerate_bus(bus: u64) {
     let mut location = irp::location(IRP_MJ_PNP, IRP_MN_QUERY_DEVICE_RELATIONS);
     location.Parameters.QueryDeviceRelations.Type = _DEVICE_RELATION_TYPE::BusRelations;
     let outcome = irp::send(bus as PDEVICE_OBJECT, location);
     let Ok(relations) = outcome.result() else {
         crate::stop_internal(format_args!(
-            "the PCI bus has no relations: {:#x}",
+            "a bus has no relations: {:#x}",
             outcome.status
         ))
     };
@@ -293,9 +298,7 @@ fn enumerate() {
                 registry::create_key(&node.hardware_key());
                 with(|state| state.nodes.insert(pdo as u64, Arc::new(node)));
             }
-            Err(status) => {
-                crate::stop_internal(format_args!("a PCI function has no name: {status:#x}"))
-            }
+            Err(status) => crate::stop_internal(format_args!("a device has no name: {status:#x}")),
         }
     }
 }

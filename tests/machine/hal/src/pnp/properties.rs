@@ -17,7 +17,7 @@ use nt_sys::{
 };
 
 use super::{Node, Phase, node, remove, request_power_irp, serial, start};
-use crate::{dma, interrupt, irp, mmio, pool};
+use crate::{bus_driver, dma, interrupt, irp, mmio, pool};
 
 /// The routines through which `machine_nt` forwards to the HAL.
 pub(crate) fn hooks() -> HalHooks {
@@ -77,18 +77,28 @@ fn guid_bytes(guid: &GUID) -> Vec<u8> {
     .concat()
 }
 
+/// What a device is called that no INF has given a name.
+fn description(node: &Node) -> &'static str {
+    bus_driver::child(node.pdo).map_or("", |child| child.device().place().description)
+}
+
+/// The bus that found a device: the first part of its device ID.
+fn enumerator(node: &Node) -> &str {
+    node.instance_path.split('\\').next().unwrap_or_default()
+}
+
 /// A property of a device; `Err` with the status if there is none.
 fn property(node: &Node, property: DEVICE_REGISTRY_PROPERTY) -> Result<Vec<u8>, NTSTATUS> {
     let number = |value: u32| value.to_le_bytes().to_vec();
     Ok(match property {
-        Property::DevicePropertyDeviceDescription => text("PCI Device"),
+        Property::DevicePropertyDeviceDescription => text(description(node)),
         Property::DevicePropertyHardwareID => utf16(&pool::list(&node.hardware_ids)),
         Property::DevicePropertyCompatibleIDs => utf16(&pool::list(&node.compatible_ids)),
         Property::DevicePropertyLocationInformation => text(&node.location),
         Property::DevicePropertyBusTypeGuid => guid_bytes(&node.bus.BusTypeGuid),
         Property::DevicePropertyLegacyBusType => number(node.bus.LegacyBusType.cast_unsigned()),
         Property::DevicePropertyBusNumber => number(node.bus.BusNumber),
-        Property::DevicePropertyEnumeratorName => text("PCI"),
+        Property::DevicePropertyEnumeratorName => text(enumerator(node)),
         Property::DevicePropertyAddress => number(node.capabilities.Address),
         Property::DevicePropertyUINumber => number(node.capabilities.UINumber),
         Property::DevicePropertyDriverKeyName => {

@@ -8,7 +8,7 @@ use nt_sys::{
 
 use super::{Node, Phase, PnpError, with};
 use crate::interrupt::controller;
-use crate::{irp, pci};
+use crate::{bus_driver, irp};
 
 /// The device objects of a stack, the physical one first.
 pub fn stack(node: &Node) -> Vec<PDEVICE_OBJECT> {
@@ -79,8 +79,8 @@ pub fn surprise_remove(node: &Node) -> Result<(), PnpError> {
         Phase::SurpriseRemoved | Phase::Removed => return Ok(()),
         phase => return Err(PnpError::Phase(phase)),
     }
-    if let Some(function) = pci::device(node.pdo) {
-        function.pull();
+    if let Some(child) = bus_driver::child(node.pdo) {
+        child.device().pull();
     }
     surprise(node);
     Ok(())
@@ -101,7 +101,7 @@ pub fn finish(node: &Node) {
     if open_handles(node) > 0 {
         return;
     }
-    let gone = pci::device(node.pdo).is_some_and(|function| function.is_gone());
+    let gone = bus_driver::child(node.pdo).is_some_and(|child| child.device().is_gone());
     send_remove(node);
     node.status().phase = Phase::Removed;
     if gone {

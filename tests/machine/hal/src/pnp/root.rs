@@ -1,4 +1,7 @@
-//! The root of the device tree: the driver of the PnP manager itself, with one device, on which the PCI bus sits.
+//! The root of the device tree: the driver of the PnP manager itself, with a device for each bus to sit on.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use machine_nt::exports::IoCreateDevice;
 use machine_nt::io::driver;
@@ -10,18 +13,32 @@ use nt_sys::{
     IRP_MN_SURPRISE_REMOVAL, NTSTATUS, PDEVICE_OBJECT, PDRIVER_OBJECT, PIRP, STATUS_SUCCESS,
 };
 
+use crate::bus_driver::Kind;
 use crate::irp::Irp;
 
-/// Device ID of the PCI bus, as the firmware would report it.
-pub const PCI_BUS_ID: &str = r"ACPI\PNP0A08";
-
-/// Makes the root driver and its device, the physical device object of the PCI bus.
-pub fn create() -> PDEVICE_OBJECT {
+/// Makes the root driver.
+pub fn create() -> PDRIVER_OBJECT {
     let root: PDRIVER_OBJECT = driver::create("PnpManager", 0..0);
     // SAFETY: the driver object was just created.
     let functions = unsafe { &mut (*root).MajorFunction };
     functions[IRP_MJ_PNP as usize] = Some(pnp);
     functions[IRP_MJ_POWER as usize] = Some(power);
+    root
+}
+
+/// Device IDs of the buses and their physical device objects.
+static BUSES: Mutex<BTreeMap<u64, &str>> = Mutex::new(BTreeMap::new());
+
+/// The device ID of a bus, as Windows reports it.
+fn device_id(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Pci => r"ACPI\PNP0A08",
+        Kind::Acpi => r"ACPI_HAL\PNP0C08",
+    }
+}
+
+/// Makes the physical device object of a bus.
+pub fn add_bus(root: PDRIVER_OBJECT, kind: Kind) -> PDEVICE_OBJECT {
     let mut pdo: PDEVICE_OBJECT = std::ptr::null_mut();
     // SAFETY: the driver object is live, the result a local.
     let status = unsafe {
@@ -41,10 +58,12 @@ pub fn create() -> PDEVICE_OBJECT {
     // SAFETY: the device was just created.
     let flags = unsafe { &mut (*pdo).Flags };
     *flags = *flags & !DO_DEVICE_INITIALIZING | DO_BUS_ENUMERATED_DEVICE;
+    let mut buses = BUSES.lock().unwrap_or_else(PoisonError::into_inner);
+    buses.insert(pdo as u64, device_id(kind));
     pdo
 }
 
-unsafe extern "win64" fn pnp(_device: PDEVICE_OBJECT, irp: PIRP) -> NTSTATUS {
+unsafe extern "win64" fn pnp(device: PDEVICE_OBJECT, irp: PIRP) -> NTSTATUS {
     // SAFETY: the IRP was dispatched here.
     let irp = unsafe { Irp::new(irp) };
     match irp.minor() {
@@ -58,7 +77,10 @@ unsafe extern "win64" fn pnp(_device: PDEVICE_OBJECT, irp: PIRP) -> NTSTATUS {
             // SAFETY: the minor function names this member.
             let kind = unsafe { irp.location().Parameters.QueryId.IdType };
             let id = match kind {
-                _BUS_QUERY_ID_TYPE::BusQueryDeviceID => PCI_BUS_ID,
+                _BUS_QUERY_ID_TYPE::BusQueryDeviceID => {
+                    let buses = BUSES.lock().unwrap_or_else(PoisonError::into_inner);
+                    buses.get(&(device as u64)).copied().unwrap_or_default()
+                }
                 _BUS_QUERY_ID_TYPE::BusQueryInstanceID => "0",
                 _ => return irp.complete_unchanged(),
             };

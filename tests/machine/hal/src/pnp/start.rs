@@ -24,14 +24,11 @@ use crate::{irp, stop_internal};
 pub fn start_bus(bus: PDEVICE_OBJECT, driver: PDRIVER_OBJECT) {
     let status = add_device(driver, bus);
     if status != STATUS_SUCCESS {
-        stop_internal(format_args!("AddDevice of the PCI bus driver: {status:#x}"));
+        stop_internal(format_args!("AddDevice of a bus driver: {status:#x}"));
     }
     let outcome = irp::send(bus, irp::location(IRP_MJ_PNP, IRP_MN_START_DEVICE));
     if outcome.status != STATUS_SUCCESS {
-        stop_internal(format_args!(
-            "the PCI bus did not start: {:#x}",
-            outcome.status
-        ));
+        stop_internal(format_args!("a bus did not start: {:#x}", outcome.status));
     }
 }
 
@@ -121,7 +118,7 @@ fn start(node: &Arc<Node>) -> Result<(), PnpError> {
 fn start_with(node: &Node, resources: &[Resource]) -> NTSTATUS {
     let processors = (1u64 << sched::processor_count()) - 1;
     let list = |view| -> Option<Block<CM_RESOURCE_LIST>> {
-        let list = || resources::resource_list(resources, view, node.bus.BusNumber, processors);
+        let list = || resources::resource_list(resources, view, &node.bus, processors);
         (!resources.is_empty()).then(list)
     };
     let (raw, translated) = (list(View::Raw), list(View::Translated));
@@ -147,7 +144,7 @@ fn query_requirements(node: &Node) -> Vec<Alternatives> {
 fn requirements(node: &Node) -> Vec<Alternatives> {
     let requirements = node.status().requirements.clone();
     let slot = node.capabilities.Address >> 16;
-    let list = resources::requirements_list(&requirements, node.bus.BusNumber, slot).into_raw();
+    let list = resources::requirements_list(&requirements, &node.bus, slot).into_raw();
     let mut filter = irp::location(IRP_MJ_PNP, IRP_MN_FILTER_RESOURCE_REQUIREMENTS);
     filter
         .Parameters
@@ -199,7 +196,7 @@ fn after_start(node: &Arc<Node>) {
         if !children.is_empty() {
             machine_nt::bugcheck::stop_machine(
                 machine_nt::bugcheck::Stop::Unimplemented,
-                "devices below a PCI function",
+                "devices below a device",
             );
         }
     }

@@ -27,7 +27,12 @@ pub fn run(config: Config, f: impl FnOnce(Rig) + 'static) {
     let memory = MemoryConfig::default();
     let devices: Vec<(_, Box<dyn machine_bus::Device>)> =
         vec![(EDU, Box::new(Edu::new((1 << 28) - 1)))];
-    let board = Arc::new(LocalBoard::new(&memory, devices).unwrap());
+    run_on(LocalBoard::new(&memory, devices).unwrap(), config, f);
+}
+
+/// Runs `f` in a machine with this board and this HAL.
+pub fn run_on(board: LocalBoard, config: Config, f: impl FnOnce(Rig) + 'static) {
+    let board = Arc::new(board);
     machine_nt::mm::set_memory(board.memory().clone());
     sched::run(sched::Config::default(), move || {
         install(config, board.clone()).unwrap();

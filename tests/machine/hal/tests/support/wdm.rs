@@ -33,6 +33,7 @@ pub static STARTED: Mutex<Started> = Mutex::new(Started {
     physical: 0,
     message: false,
     interrupt: 0,
+    channels: Vec::new(),
 });
 
 pub struct Started {
@@ -40,6 +41,8 @@ pub struct Started {
     pub physical: u64,
     pub message: bool,
     pub interrupt: usize,
+    /// Channel, request line and width of each connection to the system DMA controller.
+    pub channels: Vec<(u32, u32, u8)>,
 }
 
 #[repr(C)]
@@ -276,6 +279,12 @@ fn start(pdo: PDEVICE_OBJECT, list: PCM_RESOURCE_LIST) {
         match u32::from(descriptor.Type) {
             kind if kind == CmResourceTypeMemory => map(descriptor),
             kind if kind == CmResourceTypeInterrupt => connect(pdo, descriptor),
+            kind if kind == CmResourceTypeDma => {
+                // SAFETY: the type names the member.
+                let dma = unsafe { descriptor.u.DmaV3 };
+                let connection = (dma.Channel, dma.RequestLine, dma.TransferWidth);
+                STARTED.lock().unwrap().channels.push(connection);
+            }
             other => panic!("a resource of type {other}"),
         }
     }

@@ -8,13 +8,14 @@ use nt_sys::{
 
 use super::{At, enter};
 use crate::dma::buffer::Buffer;
-use crate::dma::{list, with};
+use crate::dma::{list, system, with};
 
-/// Bytes to which a buffer's start should be aligned: processor caches are coherent, so none.
+/// Bytes to which a buffer's start should be aligned: processor caches are coherent, so only the width of a channel's
+/// accesses to its device counts.
 pub unsafe extern "win64" fn get_dma_alignment(adapter: PDMA_ADAPTER) -> ULONG {
     let _inside = enter("GetDmaAlignment", At::Passive, adapter);
-    with(|dma| _ = dma.adapter("GetDmaAlignment", adapter as u64));
-    1
+    let system = with(|dma| dma.system_channel("GetDmaAlignment", adapter as u64));
+    system.map_or(1, |system| system.width.into())
 }
 
 pub unsafe extern "win64" fn get_dma_adapter_info(
@@ -23,18 +24,18 @@ pub unsafe extern "win64" fn get_dma_adapter_info(
 ) -> NTSTATUS {
     const NAME: &str = "GetDmaAdapterInfo";
     let _inside = enter(NAME, At::UpToDispatch, adapter);
-    let width = with(|dma| dma.adapter(NAME, adapter as u64).description.width);
+    let description = with(|dma| dma.adapter(NAME, adapter as u64).description);
     // SAFETY: the driver passes its structure.
     let info = unsafe { &mut *info };
     if info.Version != DMA_ADAPTER_INFO_VERSION1 {
         return STATUS_NOT_SUPPORTED;
     }
     info.__bindgen_anon_1.V1 = DMA_ADAPTER_INFO_V1 {
-        ReadDmaCounterAvailable: 0,
-        ScatterGatherLimit: ULONG::MAX,
-        DmaAddressWidth: width.into(),
+        ReadDmaCounterAvailable: description.system.is_some().into(),
+        ScatterGatherLimit: system::most_ranges(adapter as u64).min(ULONG::MAX as usize) as ULONG,
+        DmaAddressWidth: description.width.into(),
         Flags: 0,
-        MinimumTransferUnit: 1,
+        MinimumTransferUnit: description.system.map_or(1, |system| system.width.into()),
     };
     STATUS_SUCCESS
 }

@@ -5,15 +5,18 @@ mod channel;
 mod common_buffer;
 mod info;
 mod list;
+mod system;
 mod transfer;
 
+use machine_bus::FunctionAddress;
+use machine_bus::system_dma::DmaController;
 use machine_nt::bugcheck::{Stop, stop_machine};
 use machine_nt::entry::enter_with;
 use machine_nt::ke::stack::Inside;
 use machine_nt::sched::{self, DISPATCH_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL};
 use nt_sys::{DMA_OPERATIONS, PDEVICE_DESCRIPTION, PDMA_ADAPTER, PULONG, PVOID, ULONG};
 
-use super::adapter::Description;
+use super::adapter::{Description, Refusal};
 use super::buffer::Buffer;
 use super::verifier::Violation;
 use super::with;
@@ -55,21 +58,31 @@ fn enter(routine: &'static str, at: At, adapter: PDMA_ADAPTER) -> Inside {
     enter_with(routine, HIGH_LEVEL, adapter as usize)
 }
 
-/// Makes an adapter for the function `requester`: what GetDmaAdapter of its bus interface does. NULL if the description
-/// describes no bus master that can be served.
+/// Makes an adapter for the physical device object `device`, which has `function` if it is one of the PCI bus: what
+/// GetDmaAdapter of its bus interface does. NULL if the description is none that can be served.
 ///
 /// # Safety
 /// `description` points to a DEVICE_DESCRIPTION, `registers` to a ULONG.
 pub unsafe fn get_adapter(
-    requester: Requester,
+    device: u64,
+    function: Option<FunctionAddress>,
     description: PDEVICE_DESCRIPTION,
     registers: PULONG,
 ) -> PDMA_ADAPTER {
     let _inside = enter("IoGetDmaAdapter", At::Passive, std::ptr::null_mut());
+    let controller = with(|dma| dma.board.dma_controller().map(DmaController::capabilities));
     // SAFETY: the caller vouches for the description.
-    let description = Description::try_from(unsafe { &*description });
-    match description {
-        Ok(description) => {
+    let description = Description::new(unsafe { &*description }, controller);
+    let checked = description.and_then(|description| {
+        let function = match description.system {
+            Some(system) => Some(machine_bus::system_dma::requester(system.channel)),
+            None => function,
+        };
+        let function = function.ok_or(Refusal::NoMaster)?;
+        Ok((description, Requester { device, function }))
+    });
+    match checked {
+        Ok((description, requester)) => {
             let (address, granted) = with(|dma| {
                 let adapter = dma.create(description, requester);
                 (adapter.address, adapter.granted)
@@ -148,7 +161,7 @@ const VERSION_3: DMA_OPERATIONS = DMA_OPERATIONS {
     FreeMapRegisters: Some(channel::free_map_registers),
     MapTransfer: Some(transfer::map_transfer),
     GetDmaAlignment: Some(info::get_dma_alignment),
-    ReadDmaCounter: absent!(ReadDmaCounter),
+    ReadDmaCounter: Some(system::read_dma_counter),
     GetScatterGatherList: Some(list::get_scatter_gather_list),
     PutScatterGatherList: Some(list::put_scatter_gather_list),
     CalculateScatterGatherList: Some(list::calculate_scatter_gather_list),
@@ -159,14 +172,14 @@ const VERSION_3: DMA_OPERATIONS = DMA_OPERATIONS {
     InitializeDmaTransferContext: Some(channel::initialize_dma_transfer_context),
     AllocateCommonBufferEx: Some(common_buffer::allocate_common_buffer_ex),
     AllocateAdapterChannelEx: Some(channel::allocate_adapter_channel_ex),
-    ConfigureAdapterChannel: absent!(ConfigureAdapterChannel),
+    ConfigureAdapterChannel: Some(system::configure_adapter_channel),
     CancelAdapterChannel: Some(channel::cancel_adapter_channel),
     MapTransferEx: Some(transfer::map_transfer_ex),
     GetScatterGatherListEx: Some(list::get_scatter_gather_list_ex),
     BuildScatterGatherListEx: Some(list::build_scatter_gather_list_ex),
     FlushAdapterBuffersEx: Some(transfer::flush_adapter_buffers_ex),
     FreeAdapterObject: Some(channel::free_adapter_object),
-    CancelMappedTransfer: absent!(CancelMappedTransfer),
+    CancelMappedTransfer: Some(system::cancel_mapped_transfer),
     AllocateDomainCommonBuffer: absent!(AllocateDomainCommonBuffer),
     FlushDmaBuffer: absent!(FlushDmaBuffer),
     JoinDmaDomain: absent!(JoinDmaDomain),

@@ -8,8 +8,9 @@ use nt_sys::{
 
 use super::{At, enter, offset_of};
 use crate::dma::buffer::Buffer;
-use crate::dma::list;
+use crate::dma::system::{self, Start};
 use crate::dma::transfer::{self, Range};
+use crate::dma::{list, with};
 use crate::large_integer;
 
 pub unsafe extern "win64" fn map_transfer(
@@ -51,12 +52,18 @@ pub unsafe extern "win64" fn map_transfer_ex(
     list: PSCATTER_GATHER_LIST,
     list_length: ULONG,
     completion: PDMA_COMPLETION_ROUTINE,
-    _completion_context: PVOID,
+    completion_context: PVOID,
 ) -> NTSTATUS {
     const NAME: &str = "MapTransferEx";
     let _inside = enter(NAME, At::UpToDispatch, adapter);
-    let room = list::capacity(list_length);
-    if list.is_null() || room == 0 || device_offset != 0 || completion.is_some() {
+    let system = with(|dma| dma.system_channel(NAME, adapter as u64)).is_some();
+    // Without a list, a channel's transfer has one element in memory of the HAL's.
+    let room = match (list.is_null(), system) {
+        (true, true) => 1,
+        (true, false) => 0,
+        (false, _) => list::capacity(list_length).min(system::most_ranges(adapter as u64)),
+    };
+    if room == 0 || !system && (device_offset != 0 || completion.is_some()) {
         return STATUS_INVALID_PARAMETER;
     }
     // SAFETY: the driver passes an MDL chain.
@@ -69,12 +76,26 @@ pub unsafe extern "win64" fn map_transfer_ex(
         length: wanted.into(),
         write: write != 0,
     };
+    let runs = buffer.runs(range.offset, range.length);
+    if let Err(status) = system::check(NAME, adapter as u64, &runs) {
+        return status;
+    }
     let elements = transfer::map(NAME, adapter as u64, base as u64, &range, room, false);
-    // SAFETY: the list has room for `room` elements, and no more were mapped.
-    unsafe { list::write(list, &elements) };
+    if !list.is_null() {
+        // SAFETY: the list has room for `room` elements, and no more were mapped.
+        unsafe { list::write(list, &elements) };
+    }
     let mapped: u64 = elements.iter().map(|(_, length)| length).sum();
     // SAFETY: as above.
     unsafe { length.write(mapped as ULONG) };
+    let start = Start {
+        ranges: &elements,
+        device_offset,
+        to_device: range.write,
+        routine: completion,
+        context: completion_context,
+    };
+    system::start(adapter as u64, &start);
     STATUS_SUCCESS
 }
 
@@ -119,6 +140,8 @@ pub unsafe extern "win64" fn flush_adapter_buffers_ex(
         length: length.into(),
         write: write != 0,
     };
-    transfer::flush(NAME, adapter as u64, base as u64, &range);
+    if system::begin_flush(NAME, adapter as u64, range.length) {
+        transfer::flush(NAME, adapter as u64, base as u64, &range);
+    }
     STATUS_SUCCESS
 }

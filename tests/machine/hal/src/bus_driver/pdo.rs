@@ -1,46 +1,43 @@
-//! What a physical device object of the PCI bus answers to PnP and power requests.
+//! What the physical device objects of all buses answer to PnP and power requests.
 
 use machine_nt::exports::ObfReferenceObject;
 use nt_sys::{
     _BUS_QUERY_ID_TYPE, _DEVICE_POWER_STATE, _DEVICE_RELATION_TYPE, _DEVICE_TEXT_TYPE,
-    _INTERFACE_TYPE, _POWER_STATE_TYPE, _SYSTEM_POWER_STATE, BUS_INTERFACE_STANDARD, GUID,
-    IO_STACK_LOCATION, IRP_MN_CANCEL_REMOVE_DEVICE, IRP_MN_CANCEL_STOP_DEVICE,
-    IRP_MN_DEVICE_USAGE_NOTIFICATION, IRP_MN_QUERY_BUS_INFORMATION, IRP_MN_QUERY_CAPABILITIES,
-    IRP_MN_QUERY_DEVICE_RELATIONS, IRP_MN_QUERY_DEVICE_TEXT, IRP_MN_QUERY_ID,
-    IRP_MN_QUERY_INTERFACE, IRP_MN_QUERY_POWER, IRP_MN_QUERY_REMOVE_DEVICE,
-    IRP_MN_QUERY_RESOURCE_REQUIREMENTS, IRP_MN_QUERY_STOP_DEVICE, IRP_MN_READ_CONFIG,
-    IRP_MN_REMOVE_DEVICE, IRP_MN_SET_POWER, IRP_MN_START_DEVICE, IRP_MN_STOP_DEVICE,
-    IRP_MN_SURPRISE_REMOVAL, IRP_MN_WRITE_CONFIG, NTSTATUS, PCI_WHICHSPACE_CONFIG, PDEVICE_OBJECT,
-    PNP_BUS_INFORMATION, STATUS_BUFFER_TOO_SMALL, STATUS_INVALID_PARAMETER, STATUS_NO_SUCH_DEVICE,
-    STATUS_SUCCESS,
+    _POWER_STATE_TYPE, _SYSTEM_POWER_STATE, BUS_INTERFACE_STANDARD, GUID, IO_STACK_LOCATION,
+    IRP_MN_CANCEL_REMOVE_DEVICE, IRP_MN_CANCEL_STOP_DEVICE, IRP_MN_DEVICE_USAGE_NOTIFICATION,
+    IRP_MN_QUERY_BUS_INFORMATION, IRP_MN_QUERY_CAPABILITIES, IRP_MN_QUERY_DEVICE_RELATIONS,
+    IRP_MN_QUERY_DEVICE_TEXT, IRP_MN_QUERY_ID, IRP_MN_QUERY_INTERFACE, IRP_MN_QUERY_POWER,
+    IRP_MN_QUERY_REMOVE_DEVICE, IRP_MN_QUERY_RESOURCE_REQUIREMENTS, IRP_MN_QUERY_STOP_DEVICE,
+    IRP_MN_READ_CONFIG, IRP_MN_REMOVE_DEVICE, IRP_MN_SET_POWER, IRP_MN_START_DEVICE,
+    IRP_MN_STOP_DEVICE, IRP_MN_SURPRISE_REMOVAL, IRP_MN_WRITE_CONFIG, NTSTATUS,
+    PCI_WHICHSPACE_CONFIG, PDEVICE_OBJECT, STATUS_BUFFER_TOO_SMALL, STATUS_INVALID_PARAMETER,
+    STATUS_NO_SUCH_DEVICE, STATUS_SUCCESS,
 };
 
-use super::function::{Assignment, PciFunction};
-use super::{device, interface};
+use super::{BusDevice, Child, child};
 use crate::irp::Irp;
+use crate::pci::{self, PciFunction};
 use crate::{pnp, pool, resources};
-
-/// GUID_BUS_TYPE_PCI.
-const PCI_BUS: GUID = GUID::from_u128(0xc8ebdfb0_b510_11d0_80e5_00a0c92542e3);
 
 /// PnP requests.
 pub fn pnp(pdo: PDEVICE_OBJECT, irp: Irp) -> NTSTATUS {
-    let Some(function) = device(pdo as u64) else {
+    let Some(child) = child(pdo as u64) else {
         return irp.complete(STATUS_NO_SUCH_DEVICE);
     };
+    let device = child.device();
     let location = irp.location();
     match irp.minor() {
         IRP_MN_START_DEVICE => {
-            let status = start(&function, &location);
+            let status = start(device, &location);
             irp.complete(status)
         }
         IRP_MN_STOP_DEVICE => {
-            function.stop();
+            device.stop();
             irp.complete(STATUS_SUCCESS)
         }
         IRP_MN_REMOVE_DEVICE => {
-            function.stop();
-            let gone = function.is_gone();
+            device.stop();
+            let gone = device.is_gone();
             let status = irp.complete(STATUS_SUCCESS);
             if gone {
                 super::delete(pdo);
@@ -53,21 +50,18 @@ pub fn pnp(pdo: PDEVICE_OBJECT, irp: Irp) -> NTSTATUS {
         | IRP_MN_QUERY_REMOVE_DEVICE
         | IRP_MN_CANCEL_REMOVE_DEVICE
         | IRP_MN_DEVICE_USAGE_NOTIFICATION => irp.complete(STATUS_SUCCESS),
-        IRP_MN_QUERY_ID => query_id(&function, irp, &location),
+        IRP_MN_QUERY_ID => query_id(device, irp, &location),
         IRP_MN_QUERY_RESOURCE_REQUIREMENTS => {
-            let requirements = function.requirements(pnp::messages_allowed(pdo as u64));
-            let list = resources::requirements_list(
-                &requirements,
-                function.address.bus.into(),
-                function.slot(),
-            );
+            let requirements = device.requirements(pnp::messages_allowed(pdo as u64));
+            let list =
+                resources::requirements_list(&requirements, &device.bus(), device.place().slot);
             irp.succeed_with(list.into_raw() as u64)
         }
         IRP_MN_QUERY_CAPABILITIES => {
-            let status = query_capabilities(&function, &location);
+            let status = query_capabilities(device, &location);
             irp.complete(status)
         }
-        IRP_MN_QUERY_INTERFACE => query_interface(pdo, irp, &location),
+        IRP_MN_QUERY_INTERFACE => query_interface(&child, pdo, irp, &location),
         IRP_MN_QUERY_DEVICE_RELATIONS => {
             // SAFETY: the minor function names this member.
             let kind = unsafe { location.Parameters.QueryDeviceRelations.Type };
@@ -78,23 +72,19 @@ pub fn pnp(pdo: PDEVICE_OBJECT, irp: Irp) -> NTSTATUS {
                 _ => irp.complete_unchanged(),
             }
         }
-        IRP_MN_QUERY_BUS_INFORMATION => {
-            let information = PNP_BUS_INFORMATION {
-                BusTypeGuid: PCI_BUS,
-                LegacyBusType: _INTERFACE_TYPE::PCIBus,
-                BusNumber: function.address.bus.into(),
-            };
-            irp.succeed_with(pool::copy(&[information]))
-        }
-        IRP_MN_QUERY_DEVICE_TEXT => query_text(&function, irp, &location),
-        IRP_MN_READ_CONFIG | IRP_MN_WRITE_CONFIG => config(&function, irp, &location),
+        IRP_MN_QUERY_BUS_INFORMATION => irp.succeed_with(pool::copy(&[device.bus()])),
+        IRP_MN_QUERY_DEVICE_TEXT => query_text(device, irp, &location),
+        IRP_MN_READ_CONFIG | IRP_MN_WRITE_CONFIG => match &child {
+            Child::Pci(function) => config(function, irp, &location),
+            Child::Acpi(_) => irp.complete_unchanged(),
+        },
         _ => irp.complete_unchanged(),
     }
 }
 
 /// Power requests.
 pub fn power(pdo: PDEVICE_OBJECT, irp: Irp) -> NTSTATUS {
-    let Some(function) = device(pdo as u64) else {
+    let Some(child) = child(pdo as u64) else {
         return irp.complete(STATUS_NO_SUCH_DEVICE);
     };
     match irp.minor() {
@@ -106,8 +96,8 @@ pub fn power(pdo: PDEVICE_OBJECT, irp: Irp) -> NTSTATUS {
             if power.Type == _POWER_STATE_TYPE::DevicePowerState {
                 // SAFETY: the type names this member.
                 match unsafe { power.State.DeviceState } {
-                    _DEVICE_POWER_STATE::PowerDeviceD0 => function.wake(),
-                    _ => function.sleep(),
+                    _DEVICE_POWER_STATE::PowerDeviceD0 => child.device().wake(),
+                    _ => child.device().sleep(),
                 }
             }
             irp.complete(STATUS_SUCCESS)
@@ -116,15 +106,15 @@ pub fn power(pdo: PDEVICE_OBJECT, irp: Irp) -> NTSTATUS {
     }
 }
 
-/// Starts the function with the resources of a start request.
-fn start(function: &PciFunction, location: &IO_STACK_LOCATION) -> NTSTATUS {
+/// Starts the device with the resources of a start request.
+fn start(device: &dyn BusDevice, location: &IO_STACK_LOCATION) -> NTSTATUS {
     // SAFETY: the minor function names this member.
     let parameters = unsafe { location.Parameters.StartDevice };
     // SAFETY: the PnP manager passes a resource list or NULL.
     let memory = unsafe { resources::read_memory(parameters.AllocatedResources) };
     // SAFETY: as above.
     let message = unsafe { resources::read_message(parameters.AllocatedResourcesTranslated) };
-    let needed = function
+    let needed = device
         .requirements(0)
         .iter()
         .filter(|need| matches!(need[0], resources::Requirement::Memory { .. }))
@@ -132,17 +122,15 @@ fn start(function: &PciFunction, location: &IO_STACK_LOCATION) -> NTSTATUS {
     if memory.len() != needed {
         return STATUS_INVALID_PARAMETER;
     }
-    function.start(Assignment {
-        memory: memory.into_iter().map(|(start, _)| start).collect(),
-        message,
-    });
+    let memory: Vec<u64> = memory.into_iter().map(|(start, _)| start).collect();
+    device.start(memory, message);
     STATUS_SUCCESS
 }
 
-fn query_id(function: &PciFunction, irp: Irp, location: &IO_STACK_LOCATION) -> NTSTATUS {
+fn query_id(device: &dyn BusDevice, irp: Irp, location: &IO_STACK_LOCATION) -> NTSTATUS {
     // SAFETY: the minor function names this member.
     let kind = unsafe { location.Parameters.QueryId.IdType };
-    let identifiers = &function.identifiers;
+    let identifiers = device.identifiers();
     let text = match kind {
         _BUS_QUERY_ID_TYPE::BusQueryDeviceID => pool::terminated(&identifiers.device),
         _BUS_QUERY_ID_TYPE::BusQueryInstanceID => pool::terminated(&identifiers.instance),
@@ -153,24 +141,19 @@ fn query_id(function: &PciFunction, irp: Irp, location: &IO_STACK_LOCATION) -> N
     irp.succeed_with(pool::copy(&text))
 }
 
-fn query_text(function: &PciFunction, irp: Irp, location: &IO_STACK_LOCATION) -> NTSTATUS {
+fn query_text(device: &dyn BusDevice, irp: Irp, location: &IO_STACK_LOCATION) -> NTSTATUS {
     // SAFETY: the minor function names this member.
     let kind = unsafe { location.Parameters.QueryDeviceText.DeviceTextType };
-    let address = function.address;
+    let place = device.place();
     let text = match kind {
-        _DEVICE_TEXT_TYPE::DeviceTextDescription => "PCI Device".to_owned(),
-        _DEVICE_TEXT_TYPE::DeviceTextLocationInformation => {
-            format!(
-                "PCI bus {}, device {}, function {}",
-                address.bus, address.device, address.function
-            )
-        }
+        _DEVICE_TEXT_TYPE::DeviceTextDescription => place.description.to_owned(),
+        _DEVICE_TEXT_TYPE::DeviceTextLocationInformation => place.location,
         _ => return irp.complete_unchanged(),
     };
     irp.succeed_with(pool::copy(&pool::terminated(&text)))
 }
 
-fn query_capabilities(function: &PciFunction, location: &IO_STACK_LOCATION) -> NTSTATUS {
+fn query_capabilities(device: &dyn BusDevice, location: &IO_STACK_LOCATION) -> NTSTATUS {
     // SAFETY: the minor function names this member.
     let capabilities = unsafe { location.Parameters.DeviceCapabilities.Capabilities };
     // SAFETY: the sender of the request passes its structure.
@@ -180,9 +163,9 @@ fn query_capabilities(function: &PciFunction, location: &IO_STACK_LOCATION) -> N
     if capabilities.Version != 1 || usize::from(capabilities.Size) < size_of_val(capabilities) {
         return STATUS_BUFFER_TOO_SMALL;
     }
-    capabilities.Address =
-        u32::from(function.address.device) << 16 | u32::from(function.address.function);
-    capabilities.UINumber = u32::from(function.address.device);
+    let place = device.place();
+    capabilities.Address = place.address;
+    capabilities.UINumber = place.number;
     capabilities.set_UniqueID(0);
     capabilities.set_SurpriseRemovalOK(0);
     capabilities.DeviceState =
@@ -196,12 +179,18 @@ fn query_capabilities(function: &PciFunction, location: &IO_STACK_LOCATION) -> N
     STATUS_SUCCESS
 }
 
-fn query_interface(pdo: PDEVICE_OBJECT, irp: Irp, location: &IO_STACK_LOCATION) -> NTSTATUS {
+/// Functions of the PCI bus offer BUS_INTERFACE_STANDARD; what ACPI describes does not, and the HAL looks after it.
+fn query_interface(
+    child: &Child,
+    pdo: PDEVICE_OBJECT,
+    irp: Irp,
+    location: &IO_STACK_LOCATION,
+) -> NTSTATUS {
     // SAFETY: the minor function names this member.
     let query = unsafe { location.Parameters.QueryInterface };
     // SAFETY: the sender of the request names the interface.
     let wanted = unsafe { *query.InterfaceType };
-    if !same(&wanted, &interface::BUS_INTERFACE) {
+    if !matches!(child, Child::Pci(_)) || !same(&wanted, &pci::BUS_INTERFACE) {
         return irp.complete_unchanged();
     }
     if usize::from(query.Size) < size_of::<BUS_INTERFACE_STANDARD>() {
@@ -214,7 +203,7 @@ fn query_interface(pdo: PDEVICE_OBJECT, irp: Irp, location: &IO_STACK_LOCATION) 
         query
             .Interface
             .cast::<BUS_INTERFACE_STANDARD>()
-            .write(interface::bus_interface(pdo.cast()))
+            .write(pci::bus_interface(pdo.cast()))
     };
     irp.complete(STATUS_SUCCESS)
 }
