@@ -66,9 +66,7 @@ impl Plugged {
                     Box::new(ThreadedBoard::new(&memory, vec![(EDU, Box::new(edu))])?)
                 }
             },
-            (Device::Fifo, Session::Live) => {
-                Box::new(fifo::board(&memory, Wiring::Duplex, true)?)
-            }
+            (Device::Fifo, Session::Live) => Box::new(fifo::board(&memory, Wiring::Duplex, true)?),
             (Device::FifoWithoutInterrupt, Session::Live) => {
                 Box::new(fifo::board(&memory, Wiring::Duplex, false)?)
             }
