@@ -1,42 +1,58 @@
 //! One card: how it is set up, started, powered and stopped.
 
+use core::sync::atomic::AtomicBool;
+
 use abi::guid::DEVICE_INTERFACE;
+use kmdf::bus::BusInterface;
 use kmdf::context::ContextType;
 use kmdf::device::{DeviceEvents, RequestKind};
-use kmdf::dma::{Enabler, Idle, Transaction};
+use kmdf::dma::{Channel, Enabler};
+use kmdf::driver::Driver;
 use kmdf::interrupt::Signal;
 use kmdf::log::{self, LogFailure};
 use kmdf::queue::{Dispatch, QueueConfig};
 use kmdf::resources::{Resource, ResourceList};
 use kmdf::rundown::Rundown;
-use kmdf::slot::Slot;
 use kmdf::unicode::WideStr;
-use kmdf::{Device, DeviceInit, Interrupt, NtStatus, Queue, Result, thread};
+use kmdf::{Device, DeviceInit, Interrupt, NtStatus, Queue, Result, Timer, thread};
 use wdk_sys::GUID;
 
 use crate::hw::edu::Edu;
 use crate::hw::{Fault, Hardware};
 use crate::statistics::Counters;
 use crate::transfer::InFlight;
+use crate::watch;
 
 /// Nobody but the system and administrators may open a card: whoever reads and writes it directs its DMA.
 const ACCESS: WideStr = kmdf::wide!("D:P(A;;GA;;;SY)(A;;GA;;;BA)");
 
 /// A card, the context of its device object.
 pub struct Card<H: Hardware> {
-    /// Where the one transaction is, and with it the request that is being carried out.
-    pub(crate) slot: Slot<Transaction<Idle>, InFlight<H>>,
+    pub(crate) device: Device<Self>,
+    /// The request that is being carried out, and the one transaction.
+    pub(crate) channel: Channel<InFlight<H>>,
     /// The hardware, between `EvtDevicePrepareHardware` and `EvtDeviceReleaseHardware`.
     pub(crate) started: Rundown<Started<H>>,
     /// What the card can do, as the system grants it.
     pub(crate) enabler: Enabler,
     pub(crate) interrupt: Interrupt,
+    /// Expires when a transfer takes too long.
+    pub(crate) watchdog: Timer,
+    /// How long that is, in milliseconds.
+    pub(crate) limit: u32,
+    /// Set once, when the engine does not stop although it has been cut off from the bus: it is never let back.
+    pub(crate) failed: AtomicBool,
+    /// Reads and writes.
+    pub(crate) transfers: Queue,
+    /// Control requests whose handlers wait.
+    pub(crate) resets: Queue,
     pub(crate) counters: Counters,
 }
 
 /// What a card has while it is started.
 pub(crate) struct Started<H> {
     pub(crate) hardware: H,
+    pub(crate) bus: BusInterface,
     pub(crate) signal: Signal,
 }
 
@@ -49,7 +65,7 @@ where
     /// Sets up a card for a device that has been found: everything that lasts until it is removed. PASSIVE_LEVEL.
     ///
     /// This is the first of the four phases: the enabler tells the framework, once, what the card's DMA can do.
-    pub(crate) fn add(mut init: DeviceInit) -> Result<()> {
+    pub(crate) fn add(driver: Driver, mut init: DeviceInit) -> Result<()> {
         init.use_direct_io();
         init.restrict_access(ACCESS).or_log(c"restricting access")?;
         let device = init.create::<Self>().or_log(c"creating the device")?;
@@ -61,13 +77,21 @@ where
             .create_transaction()
             .or_log(c"creating the transaction")?;
 
-        add_queues(&device).or_log(c"creating the queues")?;
+        let transfers = add_transfers(&device).or_log(c"creating the queue of transfers")?;
+        let resets = add_controls(&device).or_log(c"creating the queues of control requests")?;
         let interrupt = Interrupt::create(&device).or_log(c"creating the interrupt")?;
+        let watchdog = Timer::create(&device).or_log(c"creating the timer")?;
         device.set_context(Self {
-            slot: Slot::new(transaction),
+            device,
+            channel: Channel::new(transaction),
             started: Rundown::new(),
             enabler,
             interrupt,
+            watchdog,
+            limit: watch::limit(driver.parameter(watch::LIMIT_NAME)),
+            failed: AtomicBool::new(false),
+            transfers,
+            resets,
             counters: Counters::default(),
         })?;
         device
@@ -76,8 +100,20 @@ where
     }
 }
 
-/// Reads and writes share one queue, because they share one engine; everything else gets another, which needs no power.
-fn add_queues<H: Hardware>(device: &Device<Card<H>>) -> Result<()>
+/// Reads and writes share one queue, because they share one engine.
+fn add_transfers<H: Hardware>(device: &Device<Card<H>>) -> Result<Queue>
+where
+    Card<H>: ContextType,
+{
+    let queue = Queue::create(device, QueueConfig::new(Dispatch::Sequential).transfers())?;
+    device.dispatch(RequestKind::Read, &queue)?;
+    device.dispatch(RequestKind::Write, &queue)?;
+    Ok(queue)
+}
+
+/// Everything else gets a queue that needs no power, and from there what needs the hardware goes to one that does: the
+/// one that is returned.
+fn add_controls<H: Hardware>(device: &Device<Card<H>>) -> Result<Queue>
 where
     Card<H>: ContextType,
 {
@@ -86,11 +122,8 @@ where
         .without_power()
         .controls();
     Queue::create(device, controls)?;
-
-    let transfers = QueueConfig::new(Dispatch::Sequential).transfers();
-    let transfers = Queue::create(device, transfers)?;
-    device.dispatch(RequestKind::Read, &transfers)?;
-    device.dispatch(RequestKind::Write, &transfers)
+    let waiting = QueueConfig::new(Dispatch::Sequential).waiting_controls();
+    Queue::create(device, waiting)
 }
 
 impl<H: Hardware> DeviceEvents for Card<H>
@@ -103,8 +136,10 @@ where
             return Err(NtStatus::DEVICE_CONFIGURATION_ERROR).or_log(c"looking for an interrupt");
         }
         let hardware = H::map(resources).or_log(c"mapping the hardware")?;
+        let bus = BusInterface::query(&self.device).or_log(c"asking for the bus interface")?;
         let started = Started {
             hardware,
+            bus,
             signal: self.interrupt.signal(),
         };
         self.started
@@ -122,14 +157,14 @@ where
         let started = self.started.enter().ok_or(NtStatus::DEVICE_NOT_READY)?;
         started
             .hardware
-            .quiesce()
+            .wake()
             .map_err(Fault::status)
             .or_log(c"powering up")
     }
 
     fn d0_exit(&self) -> Result<()> {
         // The queues have stopped, so no request is left and the engine is idle. A card that is gone cannot be asked,
-        // and one that is not idle is not made better by failing the transition.
+        // and one that is not idle is not made better by failing the transition: it is off the bus.
         if let Some(started) = self.started.enter() {
             match started.hardware.quiesce() {
                 Ok(()) | Err(Fault::Gone) => {}

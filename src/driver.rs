@@ -30,12 +30,12 @@ unsafe extern "system" fn driver_entry(
 
 impl DriverEvents for Driver {
     /// Makes a card of the kind that the hardware identifiers name.
-    fn device_add(init: DeviceInit) -> Result<()> {
+    fn device_add(driver: driver::Driver, init: DeviceInit) -> Result<()> {
         let ids = init
             .hardware_ids()
             .or_log(c"reading the hardware identifiers")?;
         if MultiString::new(&ids).identifies(Edu::HARDWARE_ID) {
-            Card::<Edu>::add(init).or_log(c"adding an edu device")
+            Card::<Edu>::add(driver, init).or_log(c"adding an edu device")
         } else {
             Err(NtStatus::NOT_SUPPORTED).or_log(c"choosing the hardware")
         }

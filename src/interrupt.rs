@@ -33,6 +33,6 @@ where
 
     fn deferred(&self) {
         self.counters.dpcs.increment();
-        self.drain();
+        self.look();
     }
 }

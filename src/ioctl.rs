@@ -1,7 +1,8 @@
-//! Control requests: what the card is, and what it has done. They need neither the hardware nor power.
+//! Control requests: what the card is, and what it has done, which needs neither the hardware nor power; and the way to
+//! those that do.
 
 use abi::info::{DeviceInfo, InterruptKind};
-use abi::ioctl::{GET_INFO, GET_STATISTICS};
+use abi::ioctl::{GET_INFO, GET_STATISTICS, RESET};
 use kmdf::context::ContextType;
 use kmdf::dma::{Direction, EnablerConfig};
 use kmdf::interrupt::Signal;
@@ -20,6 +21,7 @@ where
             GET_INFO => self
                 .info()
                 .and_then(|info| answer(&request, info.as_bytes())),
+            RESET => return self.forward_reset(request),
             GET_STATISTICS => answer(&request, self.counters.snapshot().as_bytes()),
             _ => Err(NtStatus::INVALID_DEVICE_REQUEST),
         };
@@ -34,6 +36,13 @@ impl<H: Hardware> Card<H>
 where
     Self: ContextType,
 {
+    /// To the queue of those that need the hardware, and wait for it.
+    fn forward_reset(&self, request: Request) {
+        if let Err((request, status)) = request.forward(&self.resets) {
+            request.complete(status);
+        }
+    }
+
     fn info(&self) -> Result<DeviceInfo> {
         let started = self.started.enter().ok_or(NtStatus::DEVICE_NOT_READY)?;
         let granted = self

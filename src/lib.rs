@@ -8,7 +8,7 @@
 //!    transaction that the framework splits into transfers.
 //! 3. **Programming the card.** [`transfer`], `program`: the framework has mapped one transfer's memory, and the card is
 //!    told.
-//! 4. **Completion.** [`interrupt`]: the card interrupts, and a deferred call follows; [`transfer`], `drain`: the
+//! 4. **Completion.** [`interrupt`]: the card interrupts, and a deferred call follows; [`watch`], `look`: the
 //!    transfer is reported to the framework, which goes back to phase 3 or says that the request is done.
 //!
 //! | file | role |
@@ -16,7 +16,10 @@
 //! | `driver` | the entry point; which hardware is behind a new device |
 //! | `device` | one card: how it is set up, started, stopped |
 //! | `queue` | which requests arrive where, and how they end |
-//! | `transfer` | the way of a request through the DMA engine |
+//! | `transfer` | the way of a request into the DMA engine |
+//! | `watch` | how a transfer ends: finished, failed, too late, cut off |
+//! | `power` | DMA when power comes and goes |
+//! | `reset` | a fresh start on request |
 //! | `interrupt` | the service routine and the deferred call |
 //! | `ioctl` | control requests |
 //! | `statistics` | what is counted |
@@ -26,8 +29,10 @@
 //!
 //! A card has one DMA engine for both directions, so one queue gets reads and writes and hands out the next one when
 //! the one before it has been completed: requests wait in the framework's queue, in order, and are cancelled there by
-//! the framework. The card's one transaction is made with the card, and lies in its [`Slot`](kmdf::slot::Slot); who
-//! takes it out owns the request, alone. No lock is held anywhere while the framework is called, because there is none.
+//! the framework. The one that is being carried out is in the card's [`Channel`](kmdf::dma::Channel): the deferred call,
+//! the cancel routine, the time limit, a reset, a power transition and a removal compete for it, and who gets it ends it,
+//! alone. No lock is held anywhere while the framework is called, because there is none. docs/driver.md tells it in
+//! full.
 #![no_std]
 #![forbid(unsafe_op_in_unsafe_fn)]
 
@@ -44,6 +49,9 @@ mod driver;
 mod hw;
 mod interrupt;
 mod ioctl;
+mod power;
 mod queue;
+mod reset;
 mod statistics;
 mod transfer;
+mod watch;

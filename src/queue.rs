@@ -2,8 +2,9 @@
 
 use abi::window::Refusal;
 use kmdf::context::ContextType;
-use kmdf::dma::Direction;
+use kmdf::dma::{Concluded, Direction, Stopped};
 use kmdf::queue::{StopReason, TransferEvents};
+use kmdf::request::{CancelEvents, RequestKey};
 use kmdf::{NtStatus, Request, Result};
 
 use crate::device::Card;
@@ -14,18 +15,33 @@ where
     Self: ContextType,
 {
     fn read(&self, request: Request, length: usize) {
-        self.arrive(request, length, Direction::FromDevice);
+        self.arrive(request, length);
     }
 
     fn write(&self, request: Request, length: usize) {
-        self.arrive(request, length, Direction::ToDevice);
+        self.arrive(request, length);
     }
 
-    /// A request is in the engine's hands. The card cannot abort a transfer, and finishes it soon: it is waited for, in
-    /// every case but one. A card that is gone will never say that it has finished, but cannot touch memory any more
-    /// either: looking at it ends the request.
-    fn stop(&self, _reason: StopReason) {
-        self.drain();
+    /// A request is in the engine's hands. If the device sleeps for a while, the request is finished first; if it goes,
+    /// the request ends after the transfer. Either way the transfer is waited for, not longer than the time limit, and
+    /// not at all if the card is gone: a look at it tells.
+    fn stop(&self, reason: StopReason) {
+        match reason {
+            StopReason::Suspend => {}
+            StopReason::Purge => self.ended(self.channel.stop()),
+        }
+        self.look();
+    }
+}
+
+impl<H: Hardware> CancelEvents for Card<H>
+where
+    Self: ContextType,
+{
+    /// There is one request at a time, so it is this one. A transfer that the card has begun is waited for: the card
+    /// cannot abort it.
+    fn cancel(&self, _request: RequestKey) {
+        self.ended(self.channel.cancel());
     }
 }
 
@@ -34,27 +50,56 @@ where
     Self: ContextType,
 {
     /// Checks where in the card's memory the request points, before anything is done for it.
-    fn arrive(&self, request: Request, length: usize, direction: Direction) {
+    fn arrive(&self, request: Request, length: usize) {
         self.counters.requests.increment();
-        match H::MEMORY.span(request.file_offset(), length) {
-            Ok(Some(span)) => self.begin(request, span, direction),
-            Ok(None) => self.end(request, Ok(0)),
-            Err(refusal) => self.end(request, Err(status_of(refusal))),
+        match H::MEMORY.span(request.wanted().offset, length) {
+            Ok(Some(span)) => self.begin(request, span),
+            Ok(None) => self.end(request, Ok(()), 0),
+            Err(refusal) => self.end(request, Err(status_of(refusal)), 0),
         }
     }
 
-    /// Completes a read or a write with the bytes moved or the reason why not. The only place where one ends.
-    pub(crate) fn end(&self, request: Request, outcome: Result<usize>) {
-        match outcome {
-            Ok(bytes) => {
-                self.counters.completed.increment();
-                request.complete_with_bytes(bytes);
-            }
-            Err(status) => {
-                self.counters.failed.increment();
-                request.complete(status);
-            }
+    /// Somebody wanted a request to end, and may have ended it.
+    pub(crate) fn ended(&self, stopped: Stopped) {
+        match stopped {
+            Stopped::Noted | Stopped::Running => {}
+            Stopped::Concluded(concluded) => self.conclude(Some(concluded)),
         }
+    }
+
+    /// Completes a request if it is over.
+    pub(crate) fn conclude(&self, concluded: Option<Concluded>) {
+        if let Some(Concluded {
+            request,
+            status,
+            moved,
+        }) = concluded
+        {
+            self.end(request, status, moved);
+        }
+    }
+
+    /// Completes a read or a write. The only place where one ends.
+    ///
+    /// One that did not end with success tells its caller nothing of what it has moved, but what was moved is counted.
+    pub(crate) fn end(&self, request: Request, status: Result<()>, moved: usize) {
+        match request.wanted().direction {
+            Direction::FromDevice => self.counters.bytes_read.add(moved),
+            Direction::ToDevice => self.counters.bytes_written.add(moved),
+        }
+        match status {
+            Ok(()) => {
+                self.counters.completed.increment();
+                return request.complete_with_bytes(moved);
+            }
+            Err(NtStatus::CANCELLED) => self.counters.cancelled.increment(),
+            Err(NtStatus::IO_TIMEOUT) => {
+                self.counters.timeouts.increment();
+                self.counters.failed.increment();
+            }
+            Err(_) => self.counters.failed.increment(),
+        }
+        request.complete(status.into());
     }
 }
 

@@ -28,7 +28,9 @@ impl Counter {
 pub(crate) struct Counters {
     pub(crate) requests: Counter,
     pub(crate) completed: Counter,
+    pub(crate) cancelled: Counter,
     pub(crate) failed: Counter,
+    pub(crate) timeouts: Counter,
     pub(crate) transfers: Counter,
     pub(crate) hardware_errors: Counter,
     pub(crate) bytes_read: Counter,
@@ -44,7 +46,9 @@ impl Counters {
         Statistics {
             requests: self.requests.value(),
             completed: self.completed.value(),
+            cancelled: self.cancelled.value(),
             failed: self.failed.value(),
+            timeouts: self.timeouts.value(),
             transfers: self.transfers.value(),
             hardware_errors: self.hardware_errors.value(),
             bytes_read: self.bytes_read.value(),

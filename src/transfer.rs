@@ -1,33 +1,36 @@
-//! The way of a request through the DMA engine: phases 2, 3 and 4 of the four.
+//! The way of a request into the DMA engine: phases 2 and 3 of the four; phase 4 is in [`crate::watch`].
 //!
 //! ```text
-//! begin    phase 2: slot -> Initialize -> Execute           the request is inside the transaction now
-//! program  phase 3: one transfer is mapped -> the card is told -> slot
+//! begin    phase 2: mark cancelable -> Initialize -> Execute   the request is inside the transaction now
+//! program  phase 3: one transfer is mapped -> the card is told -> the channel
 //!             ... the card moves data, interrupts ...
-//! drain    phase 4: slot -> has the card finished? -> DmaCompleted
+//! look     phase 4: the channel -> has the card finished? -> DmaCompleted
 //!                      more to move: the framework calls program for the next transfer
-//!                      all moved:    Release -> slot, the request completes
+//!                      all moved:    Release -> the request completes
 //! ```
 
-use core::ffi::CStr;
+use core::sync::atomic::Ordering;
 
 use abi::window::Span;
+use kmdf::clock::Moment;
 use kmdf::context::ContextType;
-use kmdf::dma::{
-    Direction, DmaEvents, Executing, Idle, Progress, Refused, ScatterGather, Transaction,
-};
+use kmdf::dma::{Attempt, Direction, DmaEvents, Executing, ScatterGather, Transaction};
 use kmdf::slot::Knock;
 use kmdf::{NtStatus, Request, Result, log};
 
 use crate::device::Card;
-use crate::hw::{Fault, Hardware, State};
+use crate::hw::{Fault, Hardware};
+use crate::watch::Cut;
 
 /// A transfer that the card has been told about.
 pub(crate) struct InFlight<H: Hardware> {
-    transfer: Transaction<Executing>,
-    direction: Direction,
+    pub(crate) transfer: Transaction<Executing>,
     /// What the card was told, to be compared with what it says when it has finished.
-    told: H::Told,
+    pub(crate) told: H::Told,
+    /// When it was told.
+    pub(crate) since: Moment,
+    /// Whether the card has been cut off from the bus meanwhile.
+    pub(crate) cut: Option<Cut>,
 }
 
 impl<H: Hardware> Card<H>
@@ -36,90 +39,15 @@ where
 {
     /// Phase 2: carries out a request for a part of the card's memory. IRQL <= DISPATCH_LEVEL.
     ///
-    /// The queue hands out one request at a time, so the transaction is idle. The framework splits the request's buffer
+    /// The queue hands out one request at a time, so the channel is idle. The framework splits the request's buffer
     /// into transfers; where in the card's memory the request begins travels along with the transaction.
-    pub(crate) fn begin(&self, request: Request, span: Span, direction: Direction) {
-        let Some(transaction) = self.slot.take_idle() else {
-            return self.end(request, Err(NtStatus::INTERNAL_ERROR));
-        };
-        let begun = transaction
-            .initialize::<Self>(request, direction)
-            .and_then(|transaction| transaction.execute(span.start() as usize));
-        // On success everything may be over already; there is nothing left here to look at.
-        if let Err(refused) = begun {
-            let Refused {
-                status,
-                transaction,
-                request,
-            } = refused;
-            log::failure(c"beginning a transaction", status);
-            self.finish(transaction, request, Err(status));
+    pub(crate) fn begin(&self, request: Request, span: Span) {
+        if self.failed.load(Ordering::Acquire) {
+            return self.end(request, Err(NtStatus::IO_DEVICE_ERROR), 0);
         }
-    }
-
-    /// Phase 4: looks whether the card has finished the transfer in flight, and reports it. IRQL <= DISPATCH_LEVEL.
-    ///
-    /// It may be called at any time and by several processors at once: who gets the transfer out of the slot has it
-    /// alone, and puts it back if the card is still at work.
-    pub(crate) fn drain(&self) {
-        let Some(started) = self.started.enter() else {
-            return;
-        };
-        while let Some(in_flight) = self.slot.take_running() {
-            let failure = match started.hardware.state(&in_flight.told) {
-                Ok(State::Running) => match self.slot.put_running(in_flight) {
-                    Ok(Knock::Quiet) => return,
-                    // Another look was taken in the meantime, perhaps because it has finished now.
-                    Ok(Knock::Knocked) => continue,
-                    Err(_) => return defect(c"putting a transfer back"),
-                },
-                Ok(State::Finished) => None,
-                Err(fault) => Some(fault),
-            };
-            drop(started);
-            return self.report(in_flight.transfer, in_flight.direction, failure);
-        }
-    }
-
-    /// Reports the end of a transfer to the framework, and if nothing follows, ends the request.
-    fn report(
-        &self,
-        transfer: Transaction<Executing>,
-        direction: Direction,
-        failure: Option<Fault>,
-    ) {
-        let progress = match failure {
-            None => transfer.complete(),
-            Some(fault) => {
-                log::failure(c"transferring", fault.status());
-                self.counters.hardware_errors.increment();
-                transfer.finish(0)
-            }
-        };
-        let Progress::Ended(ended) = progress else {
-            // The framework has gone on to the next transfer.
-            return;
-        };
-        let bytes = ended.bytes_transferred();
-        let outcome = match failure {
-            None => ended.status().ok().map(|()| bytes),
-            Some(fault) => Err(fault.status()),
-        };
-        match direction {
-            Direction::FromDevice => self.counters.bytes_read.add(bytes),
-            Direction::ToDevice => self.counters.bytes_written.add(bytes),
-        }
-        let (transaction, request) = ended.release();
-        self.finish(transaction, request, outcome);
-    }
-
-    /// Makes the transaction available to the next request, and then ends this one: completing it may make the queue
-    /// hand out the next before this returns.
-    fn finish(&self, transaction: Transaction<Idle>, request: Request, outcome: Result<usize>) {
-        if self.slot.put_idle(transaction).is_err() {
-            defect(c"putting the transaction back");
-        }
-        self.end(request, outcome);
+        // If nothing comes back everything may be over already; there is nothing left here to look at.
+        let concluded = self.channel.begin::<Self>(request, span.start() as usize);
+        self.conclude(concluded);
     }
 
     /// Tells the card about one transfer.
@@ -143,11 +71,14 @@ where
             Ok(None) | Err(_) => Err(Fault::Contradiction),
         }
     }
-}
 
-/// The slot was not empty for the one who had emptied it: a defect of this driver, which cannot happen.
-fn defect(what: &CStr) {
-    log::failure(what, NtStatus::INTERNAL_ERROR);
+    /// The card has gone wrong over a transfer and does not use the buffer: ends the request.
+    pub(crate) fn give_up(&self, transfer: Transaction<Executing>, fault: Fault) {
+        log::failure(c"transferring", fault.status());
+        self.counters.hardware_errors.increment();
+        let concluded = self.channel.fail(transfer, fault.status());
+        self.conclude(concluded);
+    }
 }
 
 impl<H: Hardware> DmaEvents for Card<H>
@@ -156,7 +87,7 @@ where
 {
     /// Phase 3: tells the card about one transfer.
     ///
-    /// The transfer goes into the slot after the card has been told, never before: until then an interrupt that is
+    /// The transfer goes into the channel after the card has been told, never before: until then an interrupt that is
     /// left over from earlier must not find it. If the deferred call has looked in vain in the meantime, it is made to
     /// look again.
     fn program(
@@ -166,23 +97,31 @@ where
         direction: Direction,
         list: &ScatterGather<'_>,
     ) -> bool {
+        let transfer = match self.channel.arrive(transfer) {
+            Attempt::Go(transfer) => transfer,
+            Attempt::Over(concluded) => {
+                self.conclude(concluded);
+                return false;
+            }
+        };
         match self.tell(&transfer, word, direction, list) {
             Ok(told) => {
                 self.counters.transfers.increment();
                 let in_flight = InFlight {
                     transfer,
-                    direction,
                     told,
+                    since: Moment::now(),
+                    cut: None,
                 };
-                match self.slot.put_running(in_flight) {
-                    Ok(Knock::Quiet) => {}
-                    Ok(Knock::Knocked) => self.interrupt.queue_deferred(),
-                    Err(_) => defect(c"keeping a transfer"),
+                // Before anybody can end the transfer, and stop the timer.
+                self.watchdog.start(self.limit);
+                if self.channel.put_running(in_flight) == Knock::Knocked {
+                    self.interrupt.queue_deferred();
                 }
                 true
             }
             Err(fault) => {
-                self.report(transfer, direction, Some(fault));
+                self.give_up(transfer, fault);
                 false
             }
         }

@@ -55,6 +55,15 @@ impl Hardware for Edu {
         IDENTITY
     }
 
+    /// The device has no register that would have to be programmed before a transfer.
+    fn wake(&self) -> Result<(), Fault> {
+        if self.answers()? {
+            Ok(())
+        } else {
+            Err(Fault::Contradiction)
+        }
+    }
+
     fn quiesce(&self) -> Result<(), Fault> {
         if self.registers.read(COMMAND)?.contains(Command::RUN) {
             return Err(Fault::Busy);

@@ -35,7 +35,11 @@ pub(crate) trait Hardware: Sized + Send + Sync + 'static {
     /// What the hardware says it is.
     fn identity(&self) -> u32;
 
-    /// Leaves no interrupt pending, and makes sure that the engine is idle. Nobody else uses the hardware meanwhile.
+    /// Makes sure that the hardware is what it was taken for and can be used again after it had no power, with everything
+    /// programmed that it may have forgotten. PASSIVE_LEVEL.
+    fn wake(&self) -> Result<(), Fault>;
+
+    /// Leaves no interrupt pending, and makes sure that the engine is idle. The caller owns the engine.
     fn quiesce(&self) -> Result<(), Fault>;
 
     /// Tells the engine to move `span` of its memory from or to `address`. The caller owns the engine.

@@ -46,6 +46,13 @@ pub const GET_INFO: u32 = ctl_code(DEVICE_TYPE, 0x800, Method::Buffered, Access:
 /// Returns a [`Statistics`](crate::statistics::Statistics). No input.
 pub const GET_STATISTICS: u32 = ctl_code(DEVICE_TYPE, 0x801, Method::Buffered, Access::Read);
 
+/// Stops the engine and starts afresh. Neither input nor output. Needs access for writing.
+///
+/// A transfer under way is cut off from the bus, and its request ends with `STATUS_CANCELLED`; what it has moved is
+/// unspecified. Requests that still wait are carried out afterwards. Ends with success when the engine is idle and can
+/// be used again, and with an error if it cannot be brought to that: the device has failed then.
+pub const RESET: u32 = ctl_code(DEVICE_TYPE, 0x802, Method::Buffered, Access::Write);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,5 +72,6 @@ mod tests {
     fn the_codes_differ() {
         assert_eq!(GET_INFO, 0x0022_6000);
         assert_eq!(GET_STATISTICS, 0x0022_6004);
+        assert_eq!(RESET, 0x0022_a008);
     }
 }

@@ -66,6 +66,9 @@ unsafe fn entry(index: _WDFFUNCENUM::Type) -> WDFFUNC {
 
 functions! {
     fn WdfDriverCreate(driver_object: PDRIVER_OBJECT, registry_path: PCUNICODE_STRING, attributes: PWDF_OBJECT_ATTRIBUTES, config: PWDF_DRIVER_CONFIG, driver: *mut WDFDRIVER) -> NTSTATUS = PFN_WDFDRIVERCREATE[WdfDriverCreateTableIndex];
+    fn WdfDriverOpenParametersRegistryKey(driver: WDFDRIVER, access: ACCESS_MASK, attributes: PWDF_OBJECT_ATTRIBUTES, key: *mut WDFKEY) -> NTSTATUS = PFN_WDFDRIVEROPENPARAMETERSREGISTRYKEY[WdfDriverOpenParametersRegistryKeyTableIndex];
+    fn WdfRegistryQueryULong(key: WDFKEY, name: PCUNICODE_STRING, value: PULONG) -> NTSTATUS = PFN_WDFREGISTRYQUERYULONG[WdfRegistryQueryULongTableIndex];
+    fn WdfRegistryClose(key: WDFKEY) = PFN_WDFREGISTRYCLOSE[WdfRegistryCloseTableIndex];
 
     fn WdfFdoInitQueryProperty(init: PWDFDEVICE_INIT, property: DEVICE_REGISTRY_PROPERTY, length: ULONG, buffer: PVOID, result_length: PULONG) -> NTSTATUS = PFN_WDFFDOINITQUERYPROPERTY[WdfFdoInitQueryPropertyTableIndex];
     fn WdfDeviceInitSetPnpPowerEventCallbacks(init: PWDFDEVICE_INIT, callbacks: PWDF_PNPPOWER_EVENT_CALLBACKS) = PFN_WDFDEVICEINITSETPNPPOWEREVENTCALLBACKS[WdfDeviceInitSetPnpPowerEventCallbacksTableIndex];
@@ -77,6 +80,8 @@ functions! {
     fn WdfDeviceSetAlignmentRequirement(device: WDFDEVICE, mask: ULONG) = PFN_WDFDEVICESETALIGNMENTREQUIREMENT[WdfDeviceSetAlignmentRequirementTableIndex];
     fn WdfDeviceCreateDeviceInterface(device: WDFDEVICE, class: *const GUID, reference: PCUNICODE_STRING) -> NTSTATUS = PFN_WDFDEVICECREATEDEVICEINTERFACE[WdfDeviceCreateDeviceInterfaceTableIndex];
     fn WdfDeviceConfigureRequestDispatching(device: WDFDEVICE, queue: WDFQUEUE, request_type: WDF_REQUEST_TYPE) -> NTSTATUS = PFN_WDFDEVICECONFIGUREREQUESTDISPATCHING[WdfDeviceConfigureRequestDispatchingTableIndex];
+    fn WdfDeviceSetFailed(device: WDFDEVICE, action: WDF_DEVICE_FAILED_ACTION) = PFN_WDFDEVICESETFAILED[WdfDeviceSetFailedTableIndex];
+    fn WdfFdoQueryForInterface(device: WDFDEVICE, kind: LPCGUID, interface: PINTERFACE, size: USHORT, version: USHORT, data: PVOID) -> NTSTATUS = PFN_WDFFDOQUERYFORINTERFACE[WdfFdoQueryForInterfaceTableIndex];
 
     fn WdfObjectGetTypedContextWorker(object: WDFOBJECT, type_info: PCWDF_OBJECT_CONTEXT_TYPE_INFO) -> PVOID = PFN_WDFOBJECTGETTYPEDCONTEXTWORKER[WdfObjectGetTypedContextWorkerTableIndex];
 
@@ -85,8 +90,15 @@ functions! {
 
     fn WdfIoQueueCreate(device: WDFDEVICE, config: PWDF_IO_QUEUE_CONFIG, attributes: PWDF_OBJECT_ATTRIBUTES, queue: *mut WDFQUEUE) -> NTSTATUS = PFN_WDFIOQUEUECREATE[WdfIoQueueCreateTableIndex];
     fn WdfIoQueueGetDevice(queue: WDFQUEUE) -> WDFDEVICE = PFN_WDFIOQUEUEGETDEVICE[WdfIoQueueGetDeviceTableIndex];
+    fn WdfIoQueueStart(queue: WDFQUEUE) = PFN_WDFIOQUEUESTART[WdfIoQueueStartTableIndex];
+    fn WdfIoQueueStop(queue: WDFQUEUE, complete: PFN_WDF_IO_QUEUE_STATE, context: WDFCONTEXT) = PFN_WDFIOQUEUESTOP[WdfIoQueueStopTableIndex];
+    fn WdfIoQueueStopSynchronously(queue: WDFQUEUE) = PFN_WDFIOQUEUESTOPSYNCHRONOUSLY[WdfIoQueueStopSynchronouslyTableIndex];
 
     fn WdfRequestGetParameters(request: WDFREQUEST, parameters: PWDF_REQUEST_PARAMETERS) = PFN_WDFREQUESTGETPARAMETERS[WdfRequestGetParametersTableIndex];
+    fn WdfRequestGetIoQueue(request: WDFREQUEST) -> WDFQUEUE = PFN_WDFREQUESTGETIOQUEUE[WdfRequestGetIoQueueTableIndex];
+    fn WdfRequestForwardToIoQueue(request: WDFREQUEST, queue: WDFQUEUE) -> NTSTATUS = PFN_WDFREQUESTFORWARDTOIOQUEUE[WdfRequestForwardToIoQueueTableIndex];
+    fn WdfRequestMarkCancelableEx(request: WDFREQUEST, cancel: PFN_WDF_REQUEST_CANCEL) -> NTSTATUS = PFN_WDFREQUESTMARKCANCELABLEEX[WdfRequestMarkCancelableExTableIndex];
+    fn WdfRequestUnmarkCancelable(request: WDFREQUEST) -> NTSTATUS = PFN_WDFREQUESTUNMARKCANCELABLE[WdfRequestUnmarkCancelableTableIndex];
     fn WdfRequestRetrieveOutputBuffer(request: WDFREQUEST, minimum_length: usize, buffer: *mut PVOID, length: *mut usize) -> NTSTATUS = PFN_WDFREQUESTRETRIEVEOUTPUTBUFFER[WdfRequestRetrieveOutputBufferTableIndex];
     fn WdfRequestCompleteWithInformation(request: WDFREQUEST, status: NTSTATUS, information: ULONG_PTR) = PFN_WDFREQUESTCOMPLETEWITHINFORMATION[WdfRequestCompleteWithInformationTableIndex];
 
@@ -94,6 +106,11 @@ functions! {
     fn WdfInterruptGetDevice(interrupt: WDFINTERRUPT) -> WDFDEVICE = PFN_WDFINTERRUPTGETDEVICE[WdfInterruptGetDeviceTableIndex];
     fn WdfInterruptGetInfo(interrupt: WDFINTERRUPT, info: PWDF_INTERRUPT_INFO) = PFN_WDFINTERRUPTGETINFO[WdfInterruptGetInfoTableIndex];
     fn WdfInterruptQueueDpcForIsr(interrupt: WDFINTERRUPT) -> BOOLEAN = PFN_WDFINTERRUPTQUEUEDPCFORISR[WdfInterruptQueueDpcForIsrTableIndex];
+
+    fn WdfTimerCreate(config: PWDF_TIMER_CONFIG, attributes: PWDF_OBJECT_ATTRIBUTES, timer: *mut WDFTIMER) -> NTSTATUS = PFN_WDFTIMERCREATE[WdfTimerCreateTableIndex];
+    fn WdfTimerStart(timer: WDFTIMER, due_time: LONGLONG) -> BOOLEAN = PFN_WDFTIMERSTART[WdfTimerStartTableIndex];
+    fn WdfTimerStop(timer: WDFTIMER, wait: BOOLEAN) -> BOOLEAN = PFN_WDFTIMERSTOP[WdfTimerStopTableIndex];
+    fn WdfTimerGetParentObject(timer: WDFTIMER) -> WDFOBJECT = PFN_WDFTIMERGETPARENTOBJECT[WdfTimerGetParentObjectTableIndex];
 
     fn WdfDmaEnablerCreate(device: WDFDEVICE, config: PWDF_DMA_ENABLER_CONFIG, attributes: PWDF_OBJECT_ATTRIBUTES, enabler: *mut WDFDMAENABLER) -> NTSTATUS = PFN_WDFDMAENABLERCREATE[WdfDmaEnablerCreateTableIndex];
     fn WdfDmaEnablerGetFragmentLength(enabler: WDFDMAENABLER, direction: WDF_DMA_DIRECTION) -> usize = PFN_WDFDMAENABLERGETFRAGMENTLENGTH[WdfDmaEnablerGetFragmentLengthTableIndex];
@@ -103,6 +120,8 @@ functions! {
     fn WdfDmaTransactionExecute(transaction: WDFDMATRANSACTION, context: PVOID) -> NTSTATUS = PFN_WDFDMATRANSACTIONEXECUTE[WdfDmaTransactionExecuteTableIndex];
     fn WdfDmaTransactionGetBytesTransferred(transaction: WDFDMATRANSACTION) -> usize = PFN_WDFDMATRANSACTIONGETBYTESTRANSFERRED[WdfDmaTransactionGetBytesTransferredTableIndex];
     fn WdfDmaTransactionGetRequest(transaction: WDFDMATRANSACTION) -> WDFREQUEST = PFN_WDFDMATRANSACTIONGETREQUEST[WdfDmaTransactionGetRequestTableIndex];
+    fn WdfDmaTransactionGetCurrentDmaTransferLength(transaction: WDFDMATRANSACTION) -> usize = PFN_WDFDMATRANSACTIONGETCURRENTDMATRANSFERLENGTH[WdfDmaTransactionGetCurrentDmaTransferLengthTableIndex];
+    fn WdfDmaTransactionCancel(transaction: WDFDMATRANSACTION) -> BOOLEAN = PFN_WDFDMATRANSACTIONCANCEL[WdfDmaTransactionCancelTableIndex];
     fn WdfDmaTransactionDmaCompleted(transaction: WDFDMATRANSACTION, status: *mut NTSTATUS) -> BOOLEAN = PFN_WDFDMATRANSACTIONDMACOMPLETED[WdfDmaTransactionDmaCompletedTableIndex];
     fn WdfDmaTransactionDmaCompletedFinal(transaction: WDFDMATRANSACTION, length: usize, status: *mut NTSTATUS) -> BOOLEAN = PFN_WDFDMATRANSACTIONDMACOMPLETEDFINAL[WdfDmaTransactionDmaCompletedFinalTableIndex];
     fn WdfDmaTransactionRelease(transaction: WDFDMATRANSACTION) -> NTSTATUS = PFN_WDFDMATRANSACTIONRELEASE[WdfDmaTransactionReleaseTableIndex];

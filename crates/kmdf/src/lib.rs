@@ -51,6 +51,10 @@ pub use mmio::{DeviceGone, Mmio};
 pub use status::{NtStatus, Result};
 
 #[cfg(windows)]
+pub mod bus;
+#[cfg(windows)]
+pub mod clock;
+#[cfg(windows)]
 pub mod context;
 #[cfg(windows)]
 mod ddi;
@@ -75,6 +79,8 @@ pub mod resources;
 #[cfg(windows)]
 pub mod thread;
 #[cfg(windows)]
+pub mod timer;
+#[cfg(windows)]
 mod versioned;
 
 #[cfg(windows)]
@@ -84,4 +90,5 @@ pub use {
     io_space::IoSpace,
     queue::Queue,
     request::Request,
+    timer::Timer,
 };

@@ -3,8 +3,9 @@
 use core::marker::PhantomData;
 
 use wdk_sys::{
-    _WDF_IO_QUEUE_DISPATCH_TYPE, _WDF_REQUEST_STOP_ACTION_FLAGS, _WDF_TRI_STATE, ULONG,
-    WDF_IO_QUEUE_CONFIG, WDF_IO_QUEUE_DISPATCH_TYPE, WDFDEVICE, WDFQUEUE, WDFREQUEST,
+    _WDF_EXECUTION_LEVEL, _WDF_IO_QUEUE_DISPATCH_TYPE, _WDF_REQUEST_STOP_ACTION_FLAGS,
+    _WDF_TRI_STATE, ULONG, WDF_IO_QUEUE_CONFIG, WDF_IO_QUEUE_DISPATCH_TYPE, WDFDEVICE, WDFQUEUE,
+    WDFREQUEST,
 };
 
 use crate::context;
@@ -34,6 +35,12 @@ pub trait ControlEvents: DeviceEvents {
     fn device_control(&self, request: Request, code: u32);
 }
 
+/// What a device does with control requests whose handlers wait. PASSIVE_LEVEL.
+pub trait WaitingControlEvents: DeviceEvents {
+    /// `EvtIoDeviceControl`: the driver owns the request now.
+    fn device_control_and_wait(&self, request: Request, code: u32);
+}
+
 /// Why a queue is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
@@ -55,6 +62,7 @@ pub enum Dispatch {
 /// A queue that is about to be made, for a device whose context is a `T`.
 pub struct QueueConfig<T> {
     raw: WDF_IO_QUEUE_CONFIG,
+    passive: bool,
     context: PhantomData<fn() -> T>,
 }
 
@@ -74,6 +82,7 @@ impl<T: DeviceEvents> QueueConfig<T> {
         }
         Self {
             raw,
+            passive: false,
             context: PhantomData,
         }
     }
@@ -113,6 +122,17 @@ impl<T: DeviceEvents> QueueConfig<T> {
         self.raw.EvtIoDeviceControl = Some(io_device_control::<T>);
         self
     }
+
+    /// Hands out control requests at PASSIVE_LEVEL, to handlers that wait.
+    #[must_use]
+    pub fn waiting_controls(mut self) -> Self
+    where
+        T: WaitingControlEvents,
+    {
+        self.raw.EvtIoDeviceControl = Some(io_device_control_and_wait::<T>);
+        self.passive = true;
+        self
+    }
 }
 
 impl Dispatch {
@@ -130,6 +150,12 @@ pub struct Queue {
     raw: WDFQUEUE,
 }
 
+// SAFETY: the handle belongs to no thread.
+unsafe impl Send for Queue {}
+
+// SAFETY: the functions called through a shared handle may be called by several threads at once.
+unsafe impl Sync for Queue {}
+
 impl Queue {
     /// Makes the queue. PASSIVE_LEVEL.
     ///
@@ -138,6 +164,9 @@ impl Queue {
     /// What `WdfIoQueueCreate` returns.
     pub fn create<T: DeviceEvents>(device: &Device<T>, mut config: QueueConfig<T>) -> Result<Self> {
         let mut attributes = context::plain_attributes();
+        if config.passive {
+            attributes.ExecutionLevel = _WDF_EXECUTION_LEVEL::WdfExecutionLevelPassive;
+        }
         let mut queue = core::ptr::null_mut();
         // SAFETY: the device is valid, and the others live across the call.
         let status = unsafe {
@@ -154,6 +183,26 @@ impl Queue {
 
     pub(crate) const fn raw(&self) -> WDFQUEUE {
         self.raw
+    }
+
+    /// `WdfIoQueueStop`: no further request is handed out until [`start`](Self::start); those that were are not
+    /// affected. IRQL <= DISPATCH_LEVEL.
+    pub fn stop(&self) {
+        // SAFETY: the queue is valid, and nobody needs to be told when those that were handed out have ended.
+        unsafe { ddi::WdfIoQueueStop(self.raw, None, core::ptr::null_mut()) };
+    }
+
+    /// `WdfIoQueueStopSynchronously`: as [`stop`](Self::stop), and waits until all that were handed out have ended.
+    /// PASSIVE_LEVEL; not while the caller has one of them.
+    pub fn stop_and_wait(&self) {
+        // SAFETY: the queue is valid.
+        unsafe { ddi::WdfIoQueueStopSynchronously(self.raw) };
+    }
+
+    /// `WdfIoQueueStart`: undoes [`stop`](Self::stop). IRQL <= DISPATCH_LEVEL.
+    pub fn start(&self) {
+        // SAFETY: the queue is valid.
+        unsafe { ddi::WdfIoQueueStart(self.raw) };
     }
 }
 
@@ -181,7 +230,7 @@ unsafe fn hand_over<T: DeviceEvents>(
 /// # Safety
 ///
 /// The queue is valid for as long as the result is used.
-unsafe fn context_of<'a, T: DeviceEvents>(queue: WDFQUEUE) -> Option<&'a T> {
+pub(crate) unsafe fn context_of<'a, T: DeviceEvents>(queue: WDFQUEUE) -> Option<&'a T> {
     // SAFETY: the queue is valid.
     let device: WDFDEVICE = unsafe { ddi::WdfIoQueueGetDevice(queue) };
     // SAFETY: the device outlives its queue.
@@ -222,6 +271,18 @@ unsafe extern "C" fn io_device_control<T: ControlEvents>(
     code: ULONG,
 ) {
     let callback = |context: &T, request| context.device_control(request, code);
+    // SAFETY: this is the callback.
+    unsafe { hand_over(queue, request, callback) };
+}
+
+unsafe extern "C" fn io_device_control_and_wait<T: WaitingControlEvents>(
+    queue: WDFQUEUE,
+    request: WDFREQUEST,
+    _output_length: usize,
+    _input_length: usize,
+    code: ULONG,
+) {
+    let callback = |context: &T, request| context.device_control_and_wait(request, code);
     // SAFETY: this is the callback.
     unsafe { hand_over(queue, request, callback) };
 }

@@ -2,10 +2,37 @@
 
 use core::mem::ManuallyDrop;
 
-use wdk_sys::{ULONG_PTR, WDF_REQUEST_PARAMETERS, WDFREQUEST};
+use wdk_sys::{_WDF_REQUEST_TYPE, ULONG_PTR, WDF_REQUEST_PARAMETERS, WDFREQUEST};
 
+use crate::device::DeviceEvents;
+use crate::dma::Direction;
 use crate::versioned::size;
-use crate::{NtStatus, Result, ddi};
+use crate::{NtStatus, Queue, Result, ddi, queue};
+
+/// What a device does when a request that it is working on is cancelled.
+pub trait CancelEvents: DeviceEvents {
+    /// `EvtRequestCancel`: a request that was [made cancelable](Request::mark_cancelable) has been cancelled.
+    /// IRQL <= DISPATCH_LEVEL.
+    ///
+    /// It may run while the request is being completed, and even before making it cancelable has returned; then who
+    /// completes it learns from [`CancelableRequest::unmark`] that this routine runs or will run.
+    fn cancel(&self, request: RequestKey);
+}
+
+/// Which request: what can be compared, and nothing else. Another request may have the key once this one is completed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestKey(WDFREQUEST);
+
+/// What a read or a write asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// A read moves from the device, a write to it.
+    pub direction: Direction,
+    /// Where in the file it begins; negative if the caller said so.
+    pub offset: i64,
+    /// Bytes.
+    pub length: usize,
+}
 
 /// A request that the driver owns and has to complete.
 ///
@@ -55,20 +82,44 @@ impl Request {
         }
     }
 
-    /// Where in the file a read or a write begins; negative if the caller said so. For other requests the value means
-    /// nothing. IRQL <= DISPATCH_LEVEL.
+    /// What a read or a write asks for; for other requests it means nothing. IRQL <= DISPATCH_LEVEL.
     #[must_use]
-    pub fn file_offset(&self) -> i64 {
-        let mut parameters = WDF_REQUEST_PARAMETERS {
-            // Of 16 bits here, unlike anywhere else.
-            Size: size::<WDF_REQUEST_PARAMETERS>() as _,
-            ..WDF_REQUEST_PARAMETERS::default()
-        };
-        // SAFETY: the request is valid, and the structure has its size set.
-        unsafe { ddi::WdfRequestGetParameters(self.raw, &raw mut parameters) };
-        // SAFETY: reads and writes are laid out alike, and every bit pattern is a valid one.
-        let read = unsafe { parameters.Parameters.Read };
-        read.DeviceOffset
+    pub fn wanted(&self) -> Wanted {
+        wanted(self.raw)
+    }
+
+    /// `WdfRequestMarkCancelableEx`: has the device told when the request is cancelled. IRQL <= DISPATCH_LEVEL.
+    ///
+    /// # Errors
+    ///
+    /// The request, with `STATUS_CANCELLED` if it has been cancelled already: it is to be completed so.
+    pub fn mark_cancelable<T: CancelEvents>(self) -> Result<CancelableRequest, (Self, NtStatus)> {
+        // SAFETY: the request is valid, owned and not cancelable yet.
+        let status = unsafe { ddi::WdfRequestMarkCancelableEx(self.raw, Some(cancel::<T>)) };
+        match NtStatus::from_code(status).ok() {
+            Ok(()) => Ok(CancelableRequest {
+                raw: self.into_raw(),
+            }),
+            Err(status) => Err((self, status)),
+        }
+    }
+
+    /// `WdfRequestForwardToIoQueue`: gives the request to another queue of the device. IRQL <= DISPATCH_LEVEL.
+    ///
+    /// # Errors
+    ///
+    /// The request, with the reason: the queue takes none at present.
+    pub fn forward(self, queue: &Queue) -> Result<(), (Self, NtStatus)> {
+        // SAFETY: the request is valid, owned and not cancelable, and the queue is one of its device.
+        let status = unsafe { ddi::WdfRequestForwardToIoQueue(self.raw, queue.raw()) };
+        match NtStatus::from_code(status).ok() {
+            Ok(()) => {
+                // It is the queue's now.
+                self.into_raw();
+                Ok(())
+            }
+            Err(status) => Err((self, status)),
+        }
     }
 
     /// Copies `bytes` into the output buffer of a buffered control request. IRQL <= DISPATCH_LEVEL.
@@ -100,5 +151,113 @@ impl Drop for Request {
         unsafe {
             ddi::WdfRequestCompleteWithInformation(self.raw, NtStatus::INTERNAL_ERROR.code(), 0);
         }
+    }
+}
+
+/// What the request, which is valid and owned, asks for.
+fn wanted(request: WDFREQUEST) -> Wanted {
+    let mut parameters = WDF_REQUEST_PARAMETERS {
+        // Of 16 bits here, unlike anywhere else.
+        Size: size::<WDF_REQUEST_PARAMETERS>() as _,
+        ..WDF_REQUEST_PARAMETERS::default()
+    };
+    // SAFETY: the request is valid, and the structure has its size set.
+    unsafe { ddi::WdfRequestGetParameters(request, &raw mut parameters) };
+    // SAFETY: reads and writes are laid out alike, and every bit pattern is a valid one.
+    let read = unsafe { parameters.Parameters.Read };
+    Wanted {
+        direction: match parameters.Type {
+            _WDF_REQUEST_TYPE::WdfRequestTypeWrite => Direction::ToDevice,
+            _ => Direction::FromDevice,
+        },
+        offset: read.DeviceOffset,
+        length: read.Length,
+    }
+}
+
+/// A request that the driver works on, and of whose cancellation it is told.
+///
+/// It cannot be completed as it is: [`unmark`](Self::unmark) says who does that. One that is dropped instead stays
+/// pending for ever: completing it could race with its cancel routine.
+#[derive(Debug)]
+#[must_use = "a request has to be completed"]
+pub struct CancelableRequest {
+    raw: WDFREQUEST,
+}
+
+/// Who completes a request that was cancelable.
+#[derive(Debug)]
+#[must_use]
+pub enum Unmarked {
+    /// The caller: its cancel routine will not run.
+    Ours(Request),
+    /// The last of the two, the caller and the cancel routine, which is running, or will run, or has run.
+    Shared(CancelledRequest),
+}
+
+/// A request whose cancel routine runs, will run or has run.
+#[derive(Debug)]
+#[must_use = "a request has to be completed"]
+pub struct CancelledRequest {
+    raw: WDFREQUEST,
+}
+
+// SAFETY: the framework lets any thread work on a request, and its owner is one at a time.
+unsafe impl Send for CancelableRequest {}
+
+// SAFETY: as above.
+unsafe impl Send for CancelledRequest {}
+
+impl CancelableRequest {
+    /// What it asks for. IRQL <= DISPATCH_LEVEL.
+    #[must_use]
+    pub fn wanted(&self) -> Wanted {
+        wanted(self.raw)
+    }
+
+    /// # Safety
+    ///
+    /// `raw` is a valid request that the driver owns and has made cancelable, and this is its only owner.
+    pub(crate) const unsafe fn from_raw(raw: WDFREQUEST) -> Self {
+        Self { raw }
+    }
+
+    pub(crate) const fn into_raw(self) -> WDFREQUEST {
+        self.raw
+    }
+
+    /// What its cancel routine will be called with.
+    #[must_use]
+    pub const fn key(&self) -> RequestKey {
+        RequestKey(self.raw)
+    }
+
+    /// `WdfRequestUnmarkCancelable`: the request is about to be completed. IRQL <= DISPATCH_LEVEL.
+    pub fn unmark(self) -> Unmarked {
+        // SAFETY: the request is valid, owned and cancelable.
+        let status = unsafe { ddi::WdfRequestUnmarkCancelable(self.raw) };
+        if NtStatus::from_code(status).is_success() {
+            // SAFETY: it is still this owner's, and nobody will cancel it any more.
+            Unmarked::Ours(unsafe { Request::from_raw(self.raw) })
+        } else {
+            Unmarked::Shared(CancelledRequest { raw: self.raw })
+        }
+    }
+}
+
+impl CancelledRequest {
+    /// The request, for the last of its owner and its cancel routine: the other one does not touch it any more.
+    pub fn met(self) -> Request {
+        // SAFETY: only one has this value, and the framework keeps a reference while its cancel routine runs.
+        unsafe { Request::from_raw(self.raw) }
+    }
+}
+
+unsafe extern "C" fn cancel<T: CancelEvents>(request: WDFREQUEST) {
+    // SAFETY: the request is not completed before this routine has been called.
+    let queue = unsafe { ddi::WdfRequestGetIoQueue(request) };
+    // SAFETY: the queue that the request came from outlives it.
+    if let Some(context) = unsafe { queue::context_of::<T>(queue) } {
+        context.cancel(RequestKey(request));
     }
 }

@@ -1,46 +1,95 @@
-//! Who owns the transaction of a channel, decided by one atomic.
+//! Who owns a request and its transaction, decided by one atomic.
 //!
-//! A channel's transaction is either idle, or running (the hardware has been told), or in somebody's hands. It lies in
-//! the channel's [`Slot`] while it is idle or running, and whoever takes it out owns it alone: the request handler that
-//! starts a request takes it when idle, and whoever ends a transfer (the deferred call after an interrupt, a time-out,
-//! a power transition, a removal) takes it when running. All of them compete by one compare-exchange, and the type of
-//! what they get says what they may do with it.
+//! There is one slot for each request that a device can work on at a time. Everybody who may end the request competes
+//! for it by compare-exchange: the deferred call after an interrupt, the cancel routine, a time-out, a reset, a power
+//! transition, a removal. Who wins alone ends the transaction and completes the request; the others leave a mark and go.
 //!
-//! # The knock
+//! ```text
+//!           take_idle          call              arrive             put_running
+//!     IDLE -----------> OWNED -------> CALLING -----------> OWNED ---------------> RUNNING
+//!       ^                 ^  ^            |                   ^                       |
+//!       |                 |  | regain     | back              | arrive                | take_running
+//!       |                 |  +------------+--> WAITING -------+                       v
+//!       |                 |                      | cancel, stop                     OWNED
+//!       |                 | withdrawn            v                                    |
+//!       |                 +---------------- WITHDRAWING                               |
+//!       | put_idle                               | arrive                             |
+//!       +-------- OWNED <------------------- SURFACED                                 |
+//!       |           not_withdrawn                                                     |
+//!       | put_idle                                                   put_idle         |
+//!       +-----------------------------------------------------------------------------+
+//! ```
 //!
-//! The hardware may finish, and the deferred call look for the transaction, before the processor that told the
-//! hardware has put the transaction into the slot. Such a look finds nothing, but it leaves a knock, and the one who
-//! then puts the running transaction in is told, and looks again himself. So a transaction is put in only after the
-//! hardware has been told (never before: a stale interrupt could take a transfer for finished that has not begun),
-//! and no completion is lost.
+//! | state | where the transaction is |
+//! |---|---|
+//! | IDLE | in the slot, nothing going on |
+//! | OWNED | in somebody's hands |
+//! | CALLING | the framework's; a function that may program the hardware has not returned yet |
+//! | WAITING | the framework's, until it has map registers; it can be withdrawn |
+//! | WITHDRAWING | the framework's, being withdrawn |
+//! | SURFACED | programmed while it was being withdrawn: the withdrawer's, once he knows |
+//! | RUNNING | in the slot; the hardware has been told |
+//! | PARKED | in the slot; all is over, and the cancel routine has yet to come by |
+//!
+//! Why a function that is under way is a state of its own: the framework may program the hardware, and everything may be
+//! over and the next request begun, before the function returns; and until it has returned the transaction must not be
+//! cancelled. Each such call has a number, so that who returns late does not take the next request's call for his own.
+//!
+//! # The marks
+//!
+//! The hardware may finish, and the deferred call look for the transaction, before the processor that told the hardware
+//! has put the transaction into the slot. Such a look finds nothing, but it leaves a **knock**, and the one who then puts
+//! the running transaction in is told, and looks again himself. So a transaction is put in only after the hardware has
+//! been told (never before: a stale interrupt could take a transfer for finished that has not begun), and no completion is
+//! lost.
+//!
+//! Who wants a request to end and cannot do it himself leaves a **stop**: no further transfer begins.
+//!
+//! The cancel routine leaves **met** as well. A request whose cancel routine runs or will run must not be completed before
+//! it has come by, so the last of the two, routine and owner, completes it.
 
-use crate::sync::{AtomicU8, Cell, Ordering};
+use crate::sync::{AtomicUsize, Cell, Ordering};
 
-/// Somebody owns what was in the slot.
-const EMPTY: u8 = 0;
-/// Somebody is putting something in or taking it out, a few instructions long.
-const BUSY: u8 = 1;
-/// Holds what is idle.
-const IDLE: u8 = 2;
-/// Holds what is running.
-const RUNNING: u8 = 3;
-/// With [`EMPTY`] and [`BUSY`]: somebody has looked for something running.
-const KNOCK: u8 = 0x80;
+/// In somebody's hands. Zero, so that clearing the phase leads here.
+const OWNED: usize = 0;
+/// What lies in the slot is being put in or taken out, a few instructions long.
+const MOVING: usize = 1;
+const IDLE: usize = 2;
+const CALLING: usize = 3;
+const WAITING: usize = 4;
+const WITHDRAWING: usize = 5;
+const SURFACED: usize = 6;
+const RUNNING: usize = 7;
+const PARKED: usize = 8;
+/// Of the state: which of the above.
+const PHASE: usize = 0xf;
 
-/// Where the one `I` (idle) or `R` (running) of a channel is kept while nobody works on it.
+/// Somebody has looked for something running, or wants the owner to look around.
+const KNOCK: usize = 0x10;
+/// No further transfer shall begin.
+const STOP: usize = 0x20;
+/// The cancel routine has come by.
+const MET: usize = 0x40;
+const MARKS: usize = KNOCK | STOP | MET;
+
+/// The number of the latest call lies above the rest.
+const ONE_CALL: usize = 0x100;
+
+/// Where one request's transaction is: `I` when idle, `R` when running, `P` with what is left of the request when parked.
 ///
 /// Every operation is a handful of instructions and waits for nobody, so it may be called at any IRQL.
 #[derive(Debug)]
-pub struct Slot<I, R> {
-    state: AtomicU8,
-    contents: Cell<Contents<I, R>>,
+pub struct Slot<I, R, P> {
+    state: AtomicUsize,
+    contents: Cell<Contents<I, R, P>>,
 }
 
 #[derive(Debug)]
-enum Contents<I, R> {
+enum Contents<I, R, P> {
     Nothing,
     Idle(I),
     Running(R),
+    Parked(I, P),
 }
 
 /// Whether somebody looked for what [`Slot::put_running`] put in before it was there.
@@ -53,59 +102,97 @@ pub enum Knock {
     Knocked,
 }
 
+/// A call of the framework that may program the hardware before it returns.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "the slot has to be told when the call returns"]
+pub struct Call(usize);
+
+/// Where the transaction is when a call has returned without ending it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Back {
+    /// With others, or it waits for map registers.
+    Elsewhere,
+    /// It waits, and somebody wants it stopped: the caller has to withdraw it now.
+    Withdraw,
+}
+
+/// What the one has to do whom the framework hands the transaction to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Arrival {
+    /// Program the hardware.
+    Go,
+    /// End the transaction: it was stopped.
+    Stop,
+    /// Nothing: it belongs to the one who is withdrawing it.
+    Leave,
+}
+
+/// What the one has to do who wants a request to end.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Ending<I, P> {
+    /// Nothing: whoever has the request ends it, and has been told.
+    Noted,
+    /// The hardware is at work: it may be made to stop, and otherwise is waited for.
+    Running,
+    /// Withdraw the transaction.
+    Withdraw,
+    /// Put back what is idle and complete the request.
+    Complete(I, P),
+}
+
 // SAFETY: the contents are reached by one at a time, whoever the state lets in; so they move between processors, and no
 // two share them.
-unsafe impl<I: Send, R: Send> Sync for Slot<I, R> {}
+unsafe impl<I: Send, R: Send, P: Send> Sync for Slot<I, R, P> {}
 
-impl<I, R> Slot<I, R> {
+impl<I, R, P> Slot<I, R, P> {
     /// A slot that holds `idle`.
     pub fn new(idle: I) -> Self {
         Self {
-            state: AtomicU8::new(IDLE),
+            state: AtomicUsize::new(IDLE),
             contents: Cell::new(Contents::Idle(idle)),
         }
     }
 
-    /// Takes out what is idle. `None` if it is running or in somebody's hands.
+    /// Takes out what is idle, for a new request. `None` if another is being worked on.
     pub fn take_idle(&self) -> Option<I> {
-        self.state
-            .compare_exchange(IDLE, BUSY, Ordering::Acquire, Ordering::Relaxed)
+        self.change(|state| (state & PHASE == IDLE).then_some(state & !(PHASE | MARKS) | MOVING))
             .ok()?;
         match self.take() {
             Contents::Idle(idle) => Some(idle),
-            Contents::Nothing | Contents::Running(_) => None,
+            _ => None,
         }
     }
 
-    /// Takes out what is running. `None` if it is idle or in somebody's hands; in the latter case a knock is left.
+    /// Takes out what is running. `None` if nothing is; a knock is left if it is in somebody's hands.
     pub fn take_running(&self) -> Option<R> {
-        // Release as well: who is told of the knock sees what this processor did before it.
-        let found =
-            self.state
-                .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |state| match state {
-                    RUNNING => Some(BUSY),
-                    EMPTY | BUSY => Some(state | KNOCK),
-                    _ => None,
-                });
-        if found != Ok(RUNNING) {
+        let found = self.change(|state| match state & PHASE {
+            RUNNING => Some(state & !PHASE | MOVING),
+            OWNED | MOVING => Some(state | KNOCK),
+            _ => None,
+        });
+        if found.ok()? & PHASE != RUNNING {
             return None;
         }
         match self.take() {
             Contents::Running(running) => Some(running),
-            Contents::Nothing | Contents::Idle(_) => None,
+            _ => None,
         }
     }
 
-    /// Puts in what is idle now.
+    /// Puts in what is idle now: the request has ended, and nobody will come for it any more.
     ///
     /// # Errors
     ///
-    /// `idle`, if the slot is not empty. It is, for whoever took its contents out.
+    /// `idle`, if the slot is not in the hands of the caller.
     pub fn put_idle(&self, idle: I) -> Result<(), I> {
-        if !self.open() {
+        if self.open(0).is_none() {
             return Err(idle);
         }
-        self.fill(Contents::Idle(idle), IDLE);
+        self.fill(Contents::Idle(idle));
+        self.settle(|state| state & !(PHASE | MARKS) | IDLE);
         Ok(())
     }
 
@@ -113,156 +200,202 @@ impl<I, R> Slot<I, R> {
     ///
     /// # Errors
     ///
-    /// `running`, if the slot is not empty. It is, for whoever took its contents out.
+    /// `running`, if the slot is not in the hands of the caller.
     pub fn put_running(&self, running: R) -> Result<Knock, R> {
-        if !self.open() {
+        if self.open(0).is_none() {
             return Err(running);
         }
-        if self.fill(Contents::Running(running), RUNNING) & KNOCK == 0 {
-            Ok(Knock::Quiet)
+        self.fill(Contents::Running(running));
+        let state = self.settle(|state| state & !(PHASE | KNOCK) | RUNNING);
+        Ok(if state & KNOCK == 0 {
+            Knock::Quiet
         } else {
-            Ok(Knock::Knocked)
-        }
+            Knock::Knocked
+        })
     }
 
-    /// Makes the empty slot this caller's to fill; `false` if it is not empty.
-    fn open(&self) -> bool {
-        self.state
-            .fetch_update(Ordering::Acquire, Ordering::Relaxed, |state| {
-                (state & !KNOCK == EMPTY).then_some(state | BUSY)
-            })
+    /// Whether the request is to end: no further transfer shall begin. To be asked by whoever has it.
+    pub fn is_stopping(&self) -> bool {
+        self.state.load(Ordering::Acquire) & STOP != 0
+    }
+
+    /// Whether no request is being worked on.
+    pub fn is_idle(&self) -> bool {
+        self.state.load(Ordering::Acquire) & PHASE == IDLE
+    }
+
+    /// Goes before a call of the framework that may program the hardware. `None` if the request is to end: the call
+    /// must not be made.
+    pub fn call(&self) -> Option<Call> {
+        let before = self
+            .change(|state| (state & (PHASE | STOP) == OWNED).then(|| calling(state)))
+            .ok()?;
+        Some(Call(calling(before) & !(PHASE | MARKS)))
+    }
+
+    /// Takes the transaction back after a call that ended it, or did not begin it. `false` if it is not there, a defect.
+    pub fn regain(&self, call: Call) -> bool {
+        self.change(|state| call.is(state).then_some(state & !PHASE))
             .is_ok()
     }
 
-    /// Fills the slot that [`open`](Self::open) made this caller's, and returns the state it had.
-    fn fill(&self, contents: Contents<I, R>, state: u8) -> u8 {
-        self.contents.with_mut(|place| {
-            // SAFETY: the slot is busy on this caller's account, so nobody else reaches the contents.
-            unsafe { place.write(contents) };
+    /// A call has returned, and the transaction goes on.
+    pub fn back(&self, call: Call) -> Back {
+        let found = self.change(|state| {
+            call.is(state).then_some(if state & STOP == 0 {
+                state & !PHASE | WAITING
+            } else {
+                state & !PHASE | WITHDRAWING
+            })
         });
-        // Acquire as well: who knocked has done something before it that whoever looks again must see.
-        self.state.swap(state, Ordering::AcqRel)
+        match found {
+            Ok(state) if state & STOP != 0 => Back::Withdraw,
+            _ => Back::Elsewhere,
+        }
     }
 
-    /// Empties the slot that has become busy on this caller's account.
-    fn take(&self) -> Contents<I, R> {
+    /// The framework hands over the transaction, to have the hardware programmed.
+    pub fn arrive(&self) -> Arrival {
+        let found = self.change(|state| match state & PHASE {
+            CALLING | WAITING => Some(state & !PHASE),
+            WITHDRAWING => Some(state & !PHASE | SURFACED),
+            _ => None,
+        });
+        match found {
+            Ok(state) if state & PHASE == WITHDRAWING => Arrival::Leave,
+            Ok(state) if state & STOP != 0 => Arrival::Stop,
+            Ok(_) => Arrival::Go,
+            // Nobody has executed it: it is nobody's to end.
+            Err(_) => Arrival::Leave,
+        }
+    }
+
+    /// The framework has given the transaction up: it is in the caller's hands, and does not arrive any more. `false` if
+    /// it was not being withdrawn, a defect.
+    pub fn withdrawn(&self) -> bool {
+        self.change(|state| (state & PHASE == WITHDRAWING).then_some(state & !PHASE))
+            .is_ok()
+    }
+
+    /// The framework does not give the transaction up. `true` if it has arrived: it is in the caller's hands. Otherwise
+    /// it will arrive, and is ended then.
+    pub fn not_withdrawn(&self) -> bool {
+        let found = self.change(|state| match state & PHASE {
+            WITHDRAWING => Some(state & !PHASE | WAITING),
+            SURFACED => Some(state & !PHASE),
+            _ => None,
+        });
+        matches!(found, Ok(state) if state & PHASE == SURFACED)
+    }
+
+    /// The cancel routine comes by. At most once a request.
+    pub fn cancel(&self) -> Ending<I, P> {
+        self.end(STOP | MET)
+    }
+
+    /// Somebody else wants the request to end.
+    pub fn stop(&self) -> Ending<I, P> {
+        self.end(STOP)
+    }
+
+    fn end(&self, marks: usize) -> Ending<I, P> {
+        let found = self.change(|state| match state & PHASE {
+            IDLE => None,
+            PARKED if marks & MET != 0 => Some(state & !PHASE | MOVING | marks),
+            WAITING => Some(state & !PHASE | WITHDRAWING | marks),
+            OWNED | MOVING => Some(state | KNOCK | marks),
+            _ => Some(state | marks),
+        });
+        match found.unwrap_or(IDLE) & PHASE {
+            RUNNING => Ending::Running,
+            WAITING => Ending::Withdraw,
+            PARKED if marks & MET != 0 => match self.take() {
+                Contents::Parked(idle, parked) => Ending::Complete(idle, parked),
+                _ => Ending::Noted,
+            },
+            _ => Ending::Noted,
+        }
+    }
+
+    /// All is over, but the cancel routine runs or will run: leaves the rest to it.
+    ///
+    /// # Errors
+    ///
+    /// `idle` and `parked`, if it has come by already: the caller completes the request.
+    pub fn park(&self, idle: I, parked: P) -> Result<(), (I, P)> {
+        if self.open(MET).is_none() {
+            return Err((idle, parked));
+        }
+        self.fill(Contents::Parked(idle, parked));
+        let before = self.settle(|state| {
+            if state & MET == 0 {
+                state & !PHASE | PARKED
+            } else {
+                state
+            }
+        });
+        if before & MET == 0 {
+            return Ok(());
+        }
+        match self.take() {
+            Contents::Parked(idle, parked) => Err((idle, parked)),
+            // It has just been put in.
+            _ => Ok(()),
+        }
+    }
+
+    fn change(&self, next: impl FnMut(usize) -> Option<usize>) -> Result<usize, usize> {
+        // Release as well as acquire, everywhere: who finds a mark sees what was done before it was left.
+        self.state
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, next)
+    }
+
+    /// As [`change`](Self::change), of a state that allows it always. Returns the one before.
+    fn settle(&self, mut next: impl FnMut(usize) -> usize) -> usize {
+        let changed = self.change(|state| Some(next(state)));
+        changed.unwrap_or_else(|state| state)
+    }
+
+    /// Makes the slot, which is in this caller's hands, this caller's to fill; `None` if it is not, or has one of `marks`.
+    fn open(&self, marks: usize) -> Option<usize> {
+        self.change(|state| (state & (PHASE | marks) == OWNED).then_some(state | MOVING))
+            .ok()
+    }
+
+    fn fill(&self, contents: Contents<I, R, P>) {
+        self.contents.with_mut(|place| {
+            // SAFETY: the slot is moving on this caller's account, so nobody else reaches the contents.
+            unsafe { place.write(contents) };
+        });
+    }
+
+    /// Empties the slot that is moving on this caller's account; it is in the caller's hands then.
+    fn take(&self) -> Contents<I, R, P> {
         let contents = self.contents.with_mut(|place| {
-            // SAFETY: the slot is busy on this caller's account, so nobody else reaches the contents.
+            // SAFETY: the slot is moving on this caller's account, so nobody else reaches the contents.
             unsafe { place.replace(Contents::Nothing) }
         });
-        self.state.fetch_and(!BUSY, Ordering::Release);
+        self.settle(|state| state & !PHASE);
         contents
     }
 }
 
+/// The state in which the call after those of `state` is under way.
+const fn calling(state: usize) -> usize {
+    (state & !PHASE).wrapping_add(ONE_CALL) | CALLING
+}
+
+impl Call {
+    /// Whether this is the call that is under way.
+    const fn is(&self, state: usize) -> bool {
+        state & !MARKS == self.0 | CALLING
+    }
+}
+
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
+#[path = "slot/tests.rs"]
+mod tests;
 
-    #[test]
-    fn a_request_from_beginning_to_end() {
-        let slot: Slot<&str, u32> = Slot::new("transaction");
-        assert_eq!(slot.take_running(), None);
-        let idle = slot.take_idle().expect("it is idle");
-        assert_eq!(slot.take_idle(), None);
-        assert_eq!(slot.put_running(1), Ok(Knock::Quiet));
-        assert_eq!(slot.take_idle(), None);
-        assert_eq!(slot.take_running(), Some(1));
-        assert_eq!(slot.take_running(), None);
-        assert_eq!(slot.put_idle(idle), Ok(()));
-        assert_eq!(slot.take_idle(), Some("transaction"));
-    }
-
-    #[test]
-    fn who_comes_too_early_leaves_a_knock() {
-        let slot: Slot<(), u32> = Slot::new(());
-        slot.take_idle().expect("it is idle");
-        assert_eq!(slot.take_running(), None);
-        assert_eq!(slot.put_running(1), Ok(Knock::Knocked));
-        assert_eq!(slot.take_running(), Some(1));
-        assert_eq!(slot.put_running(2), Ok(Knock::Quiet));
-    }
-
-    #[test]
-    fn a_knock_does_not_outlive_the_request() {
-        let slot: Slot<(), u32> = Slot::new(());
-        slot.take_idle().expect("it is idle");
-        assert_eq!(slot.take_running(), None);
-        assert_eq!(slot.put_idle(()), Ok(()));
-        slot.take_idle().expect("it is idle");
-        assert_eq!(slot.put_running(1), Ok(Knock::Quiet));
-    }
-
-    #[test]
-    fn looking_into_an_idle_slot_leaves_nothing() {
-        let slot: Slot<(), u32> = Slot::new(());
-        assert_eq!(slot.take_running(), None);
-        slot.take_idle().expect("it is idle");
-        assert_eq!(slot.put_running(1), Ok(Knock::Quiet));
-    }
-
-    #[test]
-    fn what_does_not_belong_in_a_full_slot_comes_back() {
-        let slot: Slot<u8, u32> = Slot::new(7);
-        assert_eq!(slot.put_idle(8), Err(8));
-        assert_eq!(slot.put_running(9), Err(9));
-        assert_eq!(slot.take_idle(), Some(7));
-    }
-}
-
-/// Every order in which the atomics of a few threads can meet.
 #[cfg(all(test, loom))]
-mod explored {
-    use super::*;
-    use loom::sync::Arc;
-    use loom::sync::atomic::AtomicBool;
-    use loom::thread;
-
-    #[test]
-    fn of_several_contenders_one_gets_the_transfer() {
-        // With this many the number of orders explodes; few preemptions are enough for any known kind of race.
-        let mut few = loom::model::Builder::new();
-        few.preemption_bound = Some(3);
-        few.check(|| {
-            let slot: Arc<Slot<(), u32>> = Arc::new(Slot::new(()));
-            slot.take_idle().expect("it is idle");
-            assert_eq!(slot.put_running(1), Ok(Knock::Quiet));
-            let others: [_; 2] = core::array::from_fn(|_| {
-                let slot = Arc::clone(&slot);
-                thread::spawn(move || slot.take_running())
-            });
-            let mut winners = usize::from(slot.take_running().is_some());
-            for other in others {
-                winners += usize::from(other.join().expect("no panic").is_some());
-            }
-            assert_eq!(winners, 1);
-        });
-    }
-
-    #[test]
-    fn a_completion_is_never_lost() {
-        loom::model(|| {
-            let slot: Arc<Slot<(), u32>> = Arc::new(Slot::new(()));
-            let finished = Arc::new(AtomicBool::new(false));
-            slot.take_idle().expect("it is idle");
-            // The hardware has been told; it finishes, and the deferred call looks, at any time from here on.
-            let deferred = {
-                let (slot, finished) = (Arc::clone(&slot), Arc::clone(&finished));
-                thread::spawn(move || {
-                    finished.store(true, Ordering::Relaxed);
-                    slot.take_running().is_some()
-                })
-            };
-            let knock = slot.put_running(1).expect("the slot is empty");
-            let seen_after_a_knock = match knock {
-                Knock::Quiet => false,
-                Knock::Knocked => {
-                    assert!(finished.load(Ordering::Relaxed));
-                    slot.take_running().is_some()
-                }
-            };
-            let seen_by_the_deferred_call = deferred.join().expect("no panic");
-            assert!(seen_by_the_deferred_call != seen_after_a_knock);
-        });
-    }
-}
+#[path = "slot/explored.rs"]
+mod explored;

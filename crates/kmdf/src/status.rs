@@ -37,10 +37,14 @@ codes! {
     INSUFFICIENT_RESOURCES = 0xc000_009a;
     /// `STATUS_DEVICE_NOT_READY`.
     DEVICE_NOT_READY = 0xc000_00a3;
+    /// `STATUS_IO_TIMEOUT`: the device did not finish in time.
+    IO_TIMEOUT = 0xc000_00b5;
     /// `STATUS_NOT_SUPPORTED`.
     NOT_SUPPORTED = 0xc000_00bb;
     /// `STATUS_INTERNAL_ERROR`.
     INTERNAL_ERROR = 0xc000_00e5;
+    /// `STATUS_CANCELLED`.
+    CANCELLED = 0xc000_0120;
     /// `STATUS_DEVICE_CONFIGURATION_ERROR`: the device is not what it was taken for.
     DEVICE_CONFIGURATION_ERROR = 0xc000_0182;
     /// `STATUS_INVALID_DEVICE_STATE`.

@@ -1,10 +1,10 @@
 //! Atomics and cells: the processor's, or loom's where loom explores every order of their operations.
 
 #[cfg(not(loom))]
-pub(crate) use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+pub(crate) use core::sync::atomic::{AtomicUsize, Ordering};
 
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicUsize, Ordering};
 
 /// A cell whose owner is decided elsewhere, by an atomic.
 #[cfg(not(loom))]

@@ -23,4 +23,5 @@ const _: () = {
     assert!(size::<wdk_sys::WDF_INTERRUPT_CONFIG>() == 104);
     assert!(size::<wdk_sys::WDF_INTERRUPT_INFO>() == 64);
     assert!(size::<wdk_sys::WDF_DMA_ENABLER_CONFIG>() == 80);
+    assert!(size::<wdk_sys::WDF_TIMER_CONFIG>() == 40);
 };

@@ -1,13 +1,76 @@
 //! DMA enablers.
 
-use wdk_sys::{_WDF_DMA_PROFILE, WDF_DMA_ENABLER_CONFIG, WDF_DMA_PROFILE, WDFDMAENABLER};
+use wdk_sys::{
+    _WDF_DMA_PROFILE, NTSTATUS, WDF_DMA_ENABLER_CONFIG, WDF_DMA_PROFILE, WDFDEVICE, WDFDMAENABLER,
+};
 
 use super::Direction;
 use super::transaction::{Idle, Transaction};
 use crate::context;
-use crate::device::{Device, DeviceEvents};
+use crate::device::{self, Device, DeviceEvents};
 use crate::versioned::size;
 use crate::{NtStatus, Result, ddi};
+
+/// What a device does about DMA when its power comes and goes. All at PASSIVE_LEVEL, and not to be paged out.
+///
+/// The framework calls the first three in this order after `EvtDeviceD0Entry`, the last three in this order before
+/// `EvtDeviceD0Exit`; interrupts are connected during all of them. When one of the first three fails, those of the last
+/// three that it knows to be needless are left out, but not all: each has to do when its other half never ran.
+pub trait PowerEvents: DeviceEvents {
+    /// `EvtDmaEnablerFill`: makes ready what transfers need.
+    ///
+    /// # Errors
+    ///
+    /// Any, here and below; the device has then failed.
+    fn fill(&self) -> Result<()>;
+
+    /// `EvtDmaEnablerEnable`: lets the device do DMA.
+    ///
+    /// # Errors
+    ///
+    /// As above.
+    fn enable(&self) -> Result<()>;
+
+    /// `EvtDmaEnablerSelfManagedIoStart`: starts what the driver does about transfers by itself.
+    ///
+    /// # Errors
+    ///
+    /// As above.
+    fn start_self_managed(&self) -> Result<()>;
+
+    /// `EvtDmaEnablerSelfManagedIoStop`: the queues have stopped; ends what
+    /// [`start_self_managed`](Self::start_self_managed) started.
+    ///
+    /// # Errors
+    ///
+    /// As above.
+    fn stop_self_managed(&self) -> Result<()>;
+
+    /// `EvtDmaEnablerDisable`: no DMA takes place from now on.
+    ///
+    /// # Errors
+    ///
+    /// As above.
+    fn disable(&self) -> Result<()>;
+
+    /// `EvtDmaEnablerFlush`: clears away what transfers left behind.
+    ///
+    /// # Errors
+    ///
+    /// As above.
+    fn flush(&self) -> Result<()>;
+}
+
+/// The device of an enabler, which the framework does not tell its callbacks.
+struct Owner(WDFDEVICE);
+
+// SAFETY: the handle belongs to no thread.
+unsafe impl Send for Owner {}
+
+// SAFETY: it is only read.
+unsafe impl Sync for Owner {}
+
+crate::context_type!(Owner);
 
 /// What kind of DMA a device does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,10 +153,16 @@ impl EnablerConfig {
     /// The DMA adapter interface asked for.
     pub const VERSION: u32 = 3;
 
-    /// As `WDF_DMA_ENABLER_CONFIG_INIT` sets it, and the overrides.
-    fn raw(&self) -> WDF_DMA_ENABLER_CONFIG {
+    /// As `WDF_DMA_ENABLER_CONFIG_INIT` sets it, the overrides, and the power callbacks of a `T`.
+    fn raw<T: PowerEvents>(&self) -> WDF_DMA_ENABLER_CONFIG {
         WDF_DMA_ENABLER_CONFIG {
             Size: size::<WDF_DMA_ENABLER_CONFIG>(),
+            EvtDmaEnablerFill: Some(fill::<T>),
+            EvtDmaEnablerEnable: Some(enable::<T>),
+            EvtDmaEnablerSelfManagedIoStart: Some(start_self_managed::<T>),
+            EvtDmaEnablerSelfManagedIoStop: Some(stop_self_managed::<T>),
+            EvtDmaEnablerDisable: Some(disable::<T>),
+            EvtDmaEnablerFlush: Some(flush::<T>),
             Profile: self.profile.raw(),
             MaximumLength: self.maximum_length,
             AddressWidthOverride: self.address_bits,
@@ -121,9 +190,9 @@ impl Enabler {
     /// # Errors
     ///
     /// What `WdfDmaEnablerCreate` returns; `STATUS_UNSUCCESSFUL` when the system has no adapter for the device.
-    pub fn create<T: DeviceEvents>(device: &Device<T>, config: &EnablerConfig) -> Result<Self> {
-        let mut config = config.raw();
-        let mut attributes = context::plain_attributes();
+    pub fn create<T: PowerEvents>(device: &Device<T>, config: &EnablerConfig) -> Result<Self> {
+        let mut config = config.raw::<T>();
+        let mut attributes = context::attributes::<Owner>();
         let mut enabler = core::ptr::null_mut();
         // SAFETY: the device is valid, and the others live across the call.
         let status = unsafe {
@@ -135,6 +204,8 @@ impl Enabler {
             )
         };
         NtStatus::from_code(status).ok()?;
+        // SAFETY: the enabler has just been made, with room for this.
+        unsafe { context::set(enabler.cast(), Owner(device.raw())) }?;
         Ok(Self { raw: enabler })
     }
 
@@ -163,3 +234,34 @@ impl Enabler {
         Ok(unsafe { Transaction::from_raw(transaction) })
     }
 }
+
+/// Runs one of the power callbacks.
+///
+/// # Safety
+///
+/// `enabler` is valid for the duration of the call.
+unsafe fn with_device<T: PowerEvents>(
+    enabler: WDFDMAENABLER,
+    callback: impl FnOnce(&T) -> Result<()>,
+) -> NTSTATUS {
+    // SAFETY: as the caller vouches for.
+    let owner = unsafe { context::get::<Owner>(enabler.cast()) };
+    let outcome = owner
+        // SAFETY: the device outlives its enabler.
+        .and_then(|owner| unsafe { device::context::<T>(owner.0) })
+        .ok_or(NtStatus::INVALID_DEVICE_STATE)
+        .and_then(callback);
+    NtStatus::from(outcome).code()
+}
+
+/// The framework's callbacks, each for a method of [`PowerEvents`].
+macro_rules! callbacks {
+    ($($name:ident)*) => {$(
+        unsafe extern "C" fn $name<T: PowerEvents>(enabler: WDFDMAENABLER) -> NTSTATUS {
+            // SAFETY: the enabler is valid during its callback.
+            unsafe { with_device(enabler, T::$name) }
+        }
+    )*};
+}
+
+callbacks! { fill enable start_self_managed stop_self_managed disable flush }

@@ -1,10 +1,12 @@
 //! DMA: an enabler per device, its transactions, and what the hardware is programmed with.
 
+mod channel;
 mod enabler;
 mod scatter_gather;
 mod transaction;
 
-pub use enabler::{Enabler, EnablerConfig, Profile};
+pub use channel::{Attempt, Channel, Concluded, Stopped};
+pub use enabler::{Enabler, EnablerConfig, PowerEvents, Profile};
 pub use scatter_gather::{BusAddress, Element, ScatterGather};
 pub use transaction::{
     DmaEvents, Ended, Executing, Idle, Initialized, Progress, Refused, Transaction,

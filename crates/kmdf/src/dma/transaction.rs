@@ -3,11 +3,12 @@
 //! ```text
 //!            initialize           execute                 program
 //!     Idle ------------> Initialized -------> (framework) ---------> Executing
-//!       ^                    |        refused                 ^          |
-//!       |                    v           |         continues  |          | complete, finish
-//!       +<-------------------+-----------+                    +----------+
-//!       |                         release                                | ended
-//!       +---------------------------------------------- Ended <---------+
+//!       ^                    |                    |          ^           |
+//!       |                    |                    |          +-----------+ complete: continues
+//!       |            abandon |            refused |                      |
+//!       |                    v                    v                      | complete, finish: ended
+//!       +--------------------+----- Ended <-------+----------------------+
+//!         release
 //! ```
 //!
 //! | type | states of the framework | who has it |
@@ -36,7 +37,7 @@ use wdk_sys::{
 use super::Direction;
 use super::scatter_gather::ScatterGather;
 use crate::device::{self, DeviceEvents};
-use crate::request::Request;
+use crate::request::CancelableRequest;
 use crate::{NtStatus, ddi};
 
 /// What a device does to move data.
@@ -47,8 +48,8 @@ pub trait DmaEvents: DeviceEvents {
     /// before it returns, on the same or another processor. `word` is what was given to `execute`. `list` is valid for
     /// this call only.
     ///
-    /// Returns whether the hardware was told. If not, the transaction has been ended, released and its request
-    /// completed.
+    /// The channel is to be [told](super::Channel::arrive) first of all. Returns whether the hardware was told about the
+    /// transfer. If not, it has been ended, or will be by the one who has it.
     fn program(
         &self,
         transfer: Transaction<Executing>,
@@ -98,7 +99,7 @@ pub struct Refused {
     /// As it was, to be used again.
     pub transaction: Transaction<Idle>,
     /// To be completed.
-    pub request: Request,
+    pub request: CancelableRequest,
 }
 
 /// What follows after a transfer.
@@ -122,7 +123,48 @@ impl<S> Transaction<S> {
     }
 }
 
+/// A transaction that the framework has, for [withdrawing](Self::cancel) it.
+#[derive(Debug)]
+pub(super) struct Handle(WDFDMATRANSACTION);
+
+// SAFETY: the framework lets any thread work on a transaction.
+unsafe impl Send for Handle {}
+
+// SAFETY: a shared handle is used by one at a time, as each of its functions demands.
+unsafe impl Sync for Handle {}
+
+impl Handle {
+    /// `WdfDmaTransactionCancel`: the transaction, if the framework still had it and gives it back. Otherwise it has been
+    /// handed to [`DmaEvents::program`], or will be. IRQL <= DISPATCH_LEVEL.
+    ///
+    /// # Safety
+    ///
+    /// The transaction has been executed, the function that did it has returned, and until this returns nobody reports
+    /// the end of a transfer of it.
+    pub(super) unsafe fn cancel(&self) -> Option<Transaction<Ended>> {
+        // SAFETY: as the caller vouches for.
+        let cancelled = unsafe { ddi::WdfDmaTransactionCancel(self.0) } != 0;
+        cancelled.then(|| {
+            let status = NtStatus::CANCELLED;
+            Transaction::new(self.0, Ended { status })
+        })
+    }
+
+    /// The transaction as it was handed to [`DmaEvents::program`].
+    ///
+    /// # Safety
+    ///
+    /// The one whom it was handed to has given it up, and this is its only owner.
+    pub(super) const unsafe fn executing(&self) -> Transaction<Executing> {
+        Transaction::new(self.0, Executing(()))
+    }
+}
+
 impl Transaction<Idle> {
+    pub(super) const fn handle(&self) -> Handle {
+        Handle(self.raw)
+    }
+
     /// # Safety
     ///
     /// `raw` is a valid transaction, created or released, and this is its only owner.
@@ -138,7 +180,7 @@ impl Transaction<Idle> {
     /// `STATUS_WDF_TOO_FRAGMENTED` and others of the framework; a zero length is refused as well.
     pub fn initialize<T: DmaEvents>(
         self,
-        request: Request,
+        request: CancelableRequest,
         direction: Direction,
     ) -> Result<Transaction<Initialized>, Refused> {
         let request = request.into_raw();
@@ -157,7 +199,7 @@ impl Transaction<Idle> {
                 status,
                 transaction: self,
                 // SAFETY: the framework keeps no hold on a request it did not take.
-                request: unsafe { Request::from_raw(request) },
+                request: unsafe { CancelableRequest::from_raw(request) },
             }),
         }
     }
@@ -171,20 +213,20 @@ impl Transaction<Initialized> {
     ///
     /// # Errors
     ///
-    /// `STATUS_INSUFFICIENT_RESOURCES` and others of the framework; the transaction has been released then.
-    pub fn execute(self, word: usize) -> Result<(), Refused> {
+    /// `STATUS_INSUFFICIENT_RESOURCES` and others of the framework: the transaction has ended then.
+    pub fn execute(self, word: usize) -> Result<(), Transaction<Ended>> {
         // SAFETY: the transaction is initialised. The context is a number that nobody takes for an address.
         let status = unsafe {
             ddi::WdfDmaTransactionExecute(self.raw, core::ptr::without_provenance_mut(word))
         };
-        NtStatus::from_code(status).ok().map_err(|status| {
-            let (transaction, request) = Transaction::new(self.raw, Ended { status }).release();
-            Refused {
-                status,
-                transaction,
-                request,
-            }
-        })
+        NtStatus::from_code(status)
+            .ok()
+            .map_err(|status| Transaction::new(self.raw, Ended { status }))
+    }
+
+    /// Does not execute it after all.
+    pub fn abandon(self, status: NtStatus) -> Transaction<Ended> {
+        Transaction::new(self.raw, Ended { status })
     }
 }
 
@@ -194,6 +236,13 @@ impl Transaction<Executing> {
     pub fn bytes_transferred(&self) -> usize {
         // SAFETY: the transaction is valid and this its owner.
         unsafe { ddi::WdfDmaTransactionGetBytesTransferred(self.raw) }
+    }
+
+    /// Bytes of this transfer. IRQL <= DISPATCH_LEVEL.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        // SAFETY: the transaction is valid and this its owner; it is in a transfer.
+        unsafe { ddi::WdfDmaTransactionGetCurrentDmaTransferLength(self.raw) }
     }
 
     /// `WdfDmaTransactionDmaCompleted`: the hardware has moved the whole transfer and let go of the buffer.
@@ -207,24 +256,25 @@ impl Transaction<Executing> {
 
     /// `WdfDmaTransactionDmaCompletedFinal`: the hardware has let go of the buffer after `length` bytes of the
     /// transfer, and nothing more is to be moved. IRQL <= DISPATCH_LEVEL.
-    pub fn finish(self, length: usize) -> Progress {
+    pub fn finish(self, length: usize) -> Transaction<Ended> {
         let mut status = NtStatus::SUCCESS.code();
-        // SAFETY: the transaction is in a transfer, and this its owner, so the transfer is reported once.
-        let ended =
-            unsafe { ddi::WdfDmaTransactionDmaCompletedFinal(self.raw, length, &raw mut status) };
-        self.progress(ended, status)
+        // SAFETY: the transaction is in a transfer, and this its owner, so the transfer is reported once. The result is
+        // always that it has ended (fxdmatransactionbase.cpp).
+        unsafe { ddi::WdfDmaTransactionDmaCompletedFinal(self.raw, length, &raw mut status) };
+        self.ended(status)
     }
 
     fn progress(self, ended: BOOLEAN, status: NTSTATUS) -> Progress {
         if ended == 0 {
-            return Progress::Continues;
+            Progress::Continues
+        } else {
+            Progress::Ended(self.ended(status))
         }
-        Progress::Ended(Transaction::new(
-            self.raw,
-            Ended {
-                status: NtStatus::from_code(status),
-            },
-        ))
+    }
+
+    fn ended(self, status: NTSTATUS) -> Transaction<Ended> {
+        let status = NtStatus::from_code(status);
+        Transaction::new(self.raw, Ended { status })
     }
 }
 
@@ -244,7 +294,7 @@ impl Transaction<Ended> {
 
     /// `WdfDmaTransactionRelease`: makes the transaction ready for the next request, and gives back the one it had.
     /// IRQL <= DISPATCH_LEVEL.
-    pub fn release(self) -> (Transaction<Idle>, Request) {
+    pub fn release(self) -> (Transaction<Idle>, CancelableRequest) {
         // SAFETY: the transaction is valid and this its owner; the request is known until the release.
         let request = unsafe { ddi::WdfDmaTransactionGetRequest(self.raw) };
         // SAFETY: the transaction is in no transfer. The result is always success (fxdmatransactionapi.cpp).
@@ -252,7 +302,7 @@ impl Transaction<Ended> {
         (
             Transaction::new(self.raw, Idle(())),
             // SAFETY: `initialize` gave its ownership to the transaction, which has no hold on it any more.
-            unsafe { Request::from_raw(request) },
+            unsafe { CancelableRequest::from_raw(request) },
         )
     }
 }

@@ -1,0 +1,292 @@
+//! A request and the transaction that carries it out, from one end to the other.
+//!
+//! A [`Channel`] brings together what may be done with a [`Transaction`] in which state, and the [`Slot`] that decides
+//! who does it. A device has one for each request that it can work on at a time. The driver tells the channel what has
+//! happened (a request has come, a transfer is to be programmed or has ended, somebody wants the request to end) and is
+//! told what to do; when it is given [`Concluded`], the request is its alone, and to be completed.
+
+use super::transaction::{
+    DmaEvents, Ended, Executing, Handle, Idle, Initialized, Progress, Refused, Transaction,
+};
+use crate::request::{CancelEvents, CancelableRequest, CancelledRequest, Request, Unmarked};
+use crate::slot::{Arrival, Back, Call, Ending, Knock, Slot};
+use crate::{NtStatus, Result, log};
+
+/// One request at a time, and its transaction. `R` is what the driver keeps about a transfer that the hardware works on.
+#[derive(Debug)]
+pub struct Channel<R> {
+    slot: Slot<Transaction<Idle>, R, (CancelledRequest, Outcome)>,
+    handle: Handle,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy)]
+struct Outcome {
+    status: Result<()>,
+    moved: usize,
+}
+
+/// A request that is over, the caller's to complete; the channel is ready for the next one.
+#[derive(Debug)]
+#[must_use = "the request has to be completed"]
+pub struct Concluded {
+    /// To be completed.
+    pub request: Request,
+    /// `Ok` if everything was moved. `STATUS_CANCELLED` if the request was stopped before.
+    pub status: Result<()>,
+    /// Bytes moved, by all of its transfers that were reported as done.
+    pub moved: usize,
+}
+
+/// What to do about a transfer that the framework has handed over.
+#[derive(Debug)]
+#[must_use]
+pub enum Attempt {
+    /// Tell the hardware, and then [put](Channel::put_running) it into the channel; or end it.
+    Go(Transaction<Executing>),
+    /// Nothing: it was ended, or will be. If it was the caller who ended it, the request is the caller's to complete.
+    Over(Option<Concluded>),
+}
+
+/// What has become of a request that somebody wanted to end.
+#[derive(Debug)]
+#[must_use]
+pub enum Stopped {
+    /// Whoever has it ends it, or nobody has any.
+    Noted,
+    /// The hardware works on it. It ends after the transfer.
+    Running,
+    /// It is over.
+    Concluded(Concluded),
+}
+
+impl<R> Channel<R> {
+    /// A channel that works with `transaction`.
+    pub fn new(transaction: Transaction<Idle>) -> Self {
+        let handle = transaction.handle();
+        Self {
+            slot: Slot::new(transaction),
+            handle,
+        }
+    }
+
+    /// Whether no request is being worked on. Any IRQL.
+    pub fn is_idle(&self) -> bool {
+        self.slot.is_idle()
+    }
+
+    /// Begins a request, to be moved in the direction that it asks for itself. `word` reaches every
+    /// [`DmaEvents::program`]. IRQL <= DISPATCH_LEVEL.
+    ///
+    /// `Some` if it is over already, and the caller's to complete; otherwise there is nothing left to touch.
+    pub fn begin<T: DmaEvents + CancelEvents>(
+        &self,
+        request: Request,
+        word: usize,
+    ) -> Option<Concluded> {
+        let direction = request.wanted().direction;
+        let Some(transaction) = self.slot.take_idle() else {
+            return Some(Concluded::refused(request, NtStatus::INTERNAL_ERROR));
+        };
+        let request = match request.mark_cancelable::<T>() {
+            Ok(request) => request,
+            Err((request, status)) => {
+                self.put_idle(transaction);
+                return Some(Concluded::refused(request, status));
+            }
+        };
+        match transaction.initialize::<T>(request, direction) {
+            Ok(transaction) => self.execute(transaction, word),
+            Err(Refused {
+                status,
+                transaction,
+                request,
+            }) => {
+                let outcome = Outcome {
+                    status: Err(status),
+                    moved: 0,
+                };
+                self.settle(transaction, request, outcome)
+            }
+        }
+    }
+
+    fn execute(&self, transaction: Transaction<Initialized>, word: usize) -> Option<Concluded> {
+        let Some(call) = self.slot.call() else {
+            return self.conclude(transaction.abandon(NtStatus::CANCELLED), Ok(()));
+        };
+        match transaction.execute(word) {
+            Ok(()) => self.returned(call),
+            Err(ended) => self.regain(call, ended),
+        }
+    }
+
+    /// To be called first of all in [`DmaEvents::program`]. DISPATCH_LEVEL.
+    pub fn arrive(&self, transfer: Transaction<Executing>) -> Attempt {
+        match self.slot.arrive() {
+            Arrival::Go => Attempt::Go(transfer),
+            Arrival::Stop => Attempt::Over(self.fail(transfer, NtStatus::CANCELLED)),
+            // Whoever withdraws the transaction makes this value anew.
+            Arrival::Leave => Attempt::Over(None),
+        }
+    }
+
+    /// Puts in a transfer that the hardware has been told about, or is still at work on. IRQL <= DISPATCH_LEVEL.
+    pub fn put_running(&self, transfer: R) -> Knock {
+        self.slot.put_running(transfer).unwrap_or_else(|_| {
+            log::failure(c"keeping a transfer", NtStatus::INTERNAL_ERROR);
+            Knock::Quiet
+        })
+    }
+
+    /// Takes out the transfer that the hardware is at work on: it is the caller's alone. `None` if there is none, or
+    /// somebody else has it, who then [learns](Knock) of it. Any IRQL.
+    pub fn take_running(&self) -> Option<R> {
+        self.slot.take_running()
+    }
+
+    /// Whether the request is to end. To be asked by whoever has the transfer. Any IRQL.
+    pub fn is_stopping(&self) -> bool {
+        self.slot.is_stopping()
+    }
+
+    /// The hardware has moved a whole transfer and let go of the buffer. IRQL <= DISPATCH_LEVEL; no lock may be held that
+    /// [`DmaEvents::program`] takes.
+    ///
+    /// `Some` if the request is over; otherwise the next transfer follows, or has followed already.
+    pub fn complete(&self, transfer: Transaction<Executing>) -> Option<Concluded> {
+        let Some(call) = self.slot.call() else {
+            let length = transfer.length();
+            return self.conclude(transfer.finish(length), Ok(()));
+        };
+        match transfer.complete() {
+            Progress::Continues => self.returned(call),
+            Progress::Ended(ended) => self.regain(call, ended),
+        }
+    }
+
+    /// The hardware has let go of the buffer, and nothing can be said about what the transfer has moved: the request
+    /// ends with `status`. IRQL <= DISPATCH_LEVEL. `Some`, unless its cancel routine completes it.
+    pub fn fail(&self, transfer: Transaction<Executing>, status: NtStatus) -> Option<Concluded> {
+        self.conclude(transfer.finish(0), Err(status))
+    }
+
+    /// The request's cancel routine runs. IRQL <= DISPATCH_LEVEL.
+    pub fn cancel(&self) -> Stopped {
+        self.end(self.slot.cancel())
+    }
+
+    /// Somebody else wants the request to end. IRQL <= DISPATCH_LEVEL.
+    pub fn stop(&self) -> Stopped {
+        self.end(self.slot.stop())
+    }
+
+    fn end(&self, ending: Ending<Transaction<Idle>, (CancelledRequest, Outcome)>) -> Stopped {
+        let concluded = match ending {
+            Ending::Noted => None,
+            Ending::Running => return Stopped::Running,
+            Ending::Withdraw => self.withdraw(),
+            Ending::Complete(transaction, (request, outcome)) => {
+                self.put_idle(transaction);
+                Some(outcome.of(request.met()))
+            }
+        };
+        concluded.map_or(Stopped::Noted, Stopped::Concluded)
+    }
+
+    fn returned(&self, call: Call) -> Option<Concluded> {
+        match self.slot.back(call) {
+            Back::Elsewhere => None,
+            Back::Withdraw => self.withdraw(),
+        }
+    }
+
+    fn regain(&self, call: Call, ended: Transaction<Ended>) -> Option<Concluded> {
+        if !self.slot.regain(call) {
+            log::failure(c"taking a transaction back", NtStatus::INTERNAL_ERROR);
+        }
+        self.conclude(ended, Ok(()))
+    }
+
+    /// Takes the transaction back from the framework, if that is still possible. The slot says that this is the
+    /// caller's to do.
+    fn withdraw(&self) -> Option<Concluded> {
+        // SAFETY: the slot allows it only after Execute or DmaCompleted has returned, and until it is told of the outcome
+        // whoever the transaction is handed to leaves it alone.
+        if let Some(ended) = unsafe { self.handle.cancel() } {
+            if !self.slot.withdrawn() {
+                log::failure(c"withdrawing a transaction", NtStatus::INTERNAL_ERROR);
+            }
+            return self.conclude(ended, Err(NtStatus::CANCELLED));
+        }
+        if self.slot.not_withdrawn() {
+            // SAFETY: it was handed over, and left to this caller.
+            let transfer = unsafe { self.handle.executing() };
+            return self.fail(transfer, NtStatus::CANCELLED);
+        }
+        None
+    }
+
+    /// The end of a transaction that is the caller's. `status` is why it had to end, if there is a reason.
+    fn conclude(&self, ended: Transaction<Ended>, status: Result<()>) -> Option<Concluded> {
+        let moved = ended.bytes_transferred();
+        let status = status.and(ended.status().ok());
+        let (transaction, request) = ended.release();
+        let status = status.and_then(|()| {
+            // Stopped after the last transfer, it is done all the same.
+            if moved == request.wanted().length {
+                Ok(())
+            } else {
+                Err(NtStatus::CANCELLED)
+            }
+        });
+        self.settle(transaction, request, Outcome { status, moved })
+    }
+
+    /// The request is over, and either the caller's to complete or its cancel routine's.
+    fn settle(
+        &self,
+        transaction: Transaction<Idle>,
+        request: CancelableRequest,
+        outcome: Outcome,
+    ) -> Option<Concluded> {
+        let (transaction, request) = match request.unmark() {
+            Unmarked::Ours(request) => (transaction, request),
+            Unmarked::Shared(request) => {
+                let (transaction, (request, _)) =
+                    self.slot.park(transaction, (request, outcome)).err()?;
+                (transaction, request.met())
+            }
+        };
+        self.put_idle(transaction);
+        Some(outcome.of(request))
+    }
+
+    /// Before the request is completed, which may bring the next one at once.
+    fn put_idle(&self, transaction: Transaction<Idle>) {
+        if self.slot.put_idle(transaction).is_err() {
+            log::failure(c"putting a transaction back", NtStatus::INTERNAL_ERROR);
+        }
+    }
+}
+
+impl Outcome {
+    const fn of(self, request: Request) -> Concluded {
+        Concluded {
+            request,
+            status: self.status,
+            moved: self.moved,
+        }
+    }
+}
+
+impl Concluded {
+    /// A request that nothing was done for.
+    const fn refused(request: Request, status: NtStatus) -> Self {
+        Self {
+            request,
+            status: Err(status),
+            moved: 0,
+        }
+    }
+}
