@@ -7,6 +7,7 @@ use std::time::Duration;
 use machine_bus::BoardError;
 use machine_bus::fault::{Fault, FaultKind, Shim, ShimError};
 use machine_bus::record::{RecordError, Rest};
+use machine_hal::dma::Occupied;
 use machine_hal::pnp::{DriverPackage, HardwareValue, Manager, Node, Phase, PnpError};
 use machine_nt::bugcheck::{self, code};
 use machine_nt::exports::KeDelayExecutionThread;
@@ -264,6 +265,12 @@ impl Machine {
         let node = self.found()?;
         self.faults().arm(Fault::now(FaultKind::Unplug))?;
         Ok(self.pnp.surprise_remove(&node)?)
+    }
+
+    /// Takes all map registers that are free, as other devices would, until what is returned is dropped.
+    #[must_use]
+    pub fn occupy_map_registers(&self) -> Occupied {
+        machine_hal::dma::occupy()
     }
 
     /// Has the calling thread sleep, in the machine's time.

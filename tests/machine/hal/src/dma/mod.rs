@@ -15,6 +15,7 @@ mod deferred;
 mod iova;
 mod list;
 mod mapping;
+mod occupied;
 mod operations;
 mod queue;
 mod registers;
@@ -38,6 +39,8 @@ use queue::Request;
 use registers::Pool;
 use system::Transfers;
 use verifier::Violation;
+
+pub use occupied::{Occupied, occupy};
 
 pub(crate) use bus::get_dma_adapter;
 pub(crate) use operations::get_adapter;
