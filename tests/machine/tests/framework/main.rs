@@ -8,6 +8,7 @@
     reason = "drivers in C are nothing but this; the machine is what watches them"
 )]
 
+mod deferred;
 mod interrupts;
 mod objects;
 mod power;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         queues::tests,
         requests::tests,
         interrupts::tests,
+        deferred::tests,
     ]
     .into_iter()
     .fold(Suite::new(), |suite, tests| tests(suite))
