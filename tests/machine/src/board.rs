@@ -10,7 +10,7 @@ use machine_bus::{
     QemuConfig, RecordingBoard, ReplayBoard, ThreadedBoard,
 };
 use machine_nt::mode::Mode;
-use machine_nt::{bugcheck, trace};
+use machine_nt::{bugcheck, sched, trace};
 
 use crate::config::{Config, Device, Session};
 
@@ -59,7 +59,7 @@ impl Plugged {
             (Device::EduTwin, Session::Live) => match config.mode {
                 Mode::Deterministic => Box::new(LocalBoard::new(
                     &memory,
-                    vec![(EDU, Box::new(Edu::default()))],
+                    vec![(EDU, Box::new(Edu::default().paced(sched::duration)))],
                 )?),
                 Mode::FreeRunning => {
                     let edu = Edu::default().paced(|_| 0);

@@ -6,6 +6,7 @@ use machine_bus::fault::FaultPlan;
 use machine_nt::mode::Mode;
 
 use crate::inf::{InfFacts, RegistryValue};
+use crate::schedule::PolicyKind;
 use crate::testdriver::TestDriver;
 
 /// Which device is plugged in, and where it runs.
@@ -93,6 +94,8 @@ pub struct Config {
     pub processors: usize,
     /// Decides which pages buffers have and who goes on at switch points.
     pub seed: u64,
+    /// How it decides who goes on.
+    pub policy: PolicyKind,
     /// The driver.
     pub driver: DriverSource,
     /// What the INF says.
@@ -122,6 +125,7 @@ impl Config {
             mode: Mode::default(),
             processors: 2,
             seed: 1,
+            policy: PolicyKind::default(),
             driver,
             inf: InfFacts::project(),
             registry: Vec::new(),

@@ -6,15 +6,19 @@ mod driver;
 mod faults;
 pub mod inf;
 mod machine;
+mod schedule;
 pub mod testdriver;
 pub mod user;
 
 pub use config::{Config, Device, DriverSource, Interrupts, Session};
 pub use machine::{Machine, MachineError, run};
 pub use machine_bus::fault;
-pub use machine_nt::counters;
+pub use machine_nt::bugcheck;
 pub use machine_nt::ex::pool::fail_allocation;
 pub use machine_nt::mode::Mode;
+pub use machine_nt::sched::policy::Draw;
+pub use machine_nt::{counters, trace};
 pub use nt_sys;
 #[doc(hidden)]
 pub use pastey;
+pub use schedule::{Course, ForkError, Forked, PolicyKind, course};

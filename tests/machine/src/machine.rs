@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use machine_bus::BoardError;
 use machine_bus::fault::{Fault, FaultKind, Shim, ShimError};
 use machine_bus::record::{RecordError, Rest};
+use machine_bus::{Board, BoardError};
 use machine_hal::dma::Occupied;
 use machine_hal::pnp::{DriverPackage, HardwareValue, Manager, Node, Phase, PnpError};
 use machine_nt::bugcheck::{self, code};
@@ -91,7 +91,8 @@ pub fn run<R: 'static>(
     let schedule = sched::Config {
         mode: config.mode,
         processors: config.processors,
-        ..sched::Config::with_seed(config.seed)
+        policy: config.policy.policy(config.seed),
+        ..sched::Config::default()
     };
     sched::run(schedule, move || {
         Machine::assemble(config, plugged).map(|machine| f(&machine))
@@ -116,6 +117,10 @@ impl Machine {
             pnp,
             driver: RefCell::new(None),
         })
+    }
+
+    pub(crate) fn board(&self) -> &Arc<dyn Board> {
+        &self.plugged.board
     }
 
     /// A new process.

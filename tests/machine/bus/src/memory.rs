@@ -4,6 +4,7 @@
 //! it if it is less than 2.75 GiB; the rest starts at 4 GiB. The file holds the parts one after the other.
 
 mod allocator;
+mod detach;
 mod error;
 mod layout;
 mod mapping;

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use machine_bus::Board;
 use machine_nt::bugcheck::{Stop, stop_machine};
-use machine_nt::counters;
 use machine_nt::sched::{self, Point};
+use machine_nt::{counters, trace};
 use machine_pe::trap::{self, RegisterSpace};
 use nt_sys::{PHYSICAL_ADDRESS, PVOID, SIZE_T, ULONG};
 
@@ -45,6 +45,7 @@ impl Registers {
 impl RegisterSpace for Registers {
     fn read(&self, offset: u64, size: u8) -> u64 {
         counters().mmio_reads.increment();
+        trace::record("register read", offset);
         if self.is_gone(offset) {
             return u64::MAX >> (64 - 8 * u32::from(size));
         }
@@ -55,6 +56,7 @@ impl RegisterSpace for Registers {
 
     fn write(&self, offset: u64, size: u8, value: u64) {
         counters().mmio_writes.increment();
+        trace::record("register write", offset);
         if self.is_gone(offset) {
             return;
         }

@@ -23,6 +23,8 @@ pub enum Stop {
     Deadlock,
     /// An interrupt that nobody claims comes back without end.
     InterruptStorm,
+    /// The run goes on and on without getting to its end.
+    Endless,
     /// A breakpoint in driver code, and nobody to debug it.
     Breakpoint,
     /// The board (for instance QEMU) ended or answered nonsense.
@@ -37,6 +39,7 @@ impl fmt::Display for Stop {
             Self::Unimplemented => "unimplemented",
             Self::Deadlock => "deadlock",
             Self::InterruptStorm => "interrupt storm",
+            Self::Endless => "endless",
             Self::Breakpoint => "breakpoint",
             Self::Board => "board",
             Self::Internal => "internal error",

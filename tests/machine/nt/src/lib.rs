@@ -12,6 +12,7 @@
 pub mod bugcheck;
 pub mod counters;
 pub mod dbg;
+pub mod digest;
 pub mod entry;
 pub mod ex;
 pub mod exports;

@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
+use super::layout::Layout;
 use super::{MemoryError, PAGE, PAGE_SIZE};
 
 /// A reservation of address space whose middle is mapped and whose first and last page are not accessible.
@@ -39,12 +40,28 @@ impl Mapping {
         let reservation =
             NonNull::new(reservation.cast()).expect("a mapping is never at address zero");
         let mapping = Self { reservation, pages };
+        mapping.map(file, offsets)?;
+        Ok(mapping)
+    }
+
+    /// Maps the same pages of another file instead.
+    pub(super) fn map_again(
+        &self,
+        file: BorrowedFd<'_>,
+        layout: &Layout,
+    ) -> Result<(), MemoryError> {
+        let offsets: Vec<u64> = self
+            .pages
+            .iter()
+            .filter_map(|&page| layout.offset(page))
+            .collect();
+        self.map(file, &offsets)
+    }
+
+    fn map(&self, file: BorrowedFd<'_>, offsets: &[u64]) -> Result<(), MemoryError> {
         for run in runs(offsets) {
-            let target = mapping
-                .address()
-                .as_ptr()
-                .wrapping_add(run.start * PAGE_SIZE);
-            // SAFETY: replaces pages of the reservation above, which nobody has seen yet.
+            let target = self.address().as_ptr().wrapping_add(run.start * PAGE_SIZE);
+            // SAFETY: replaces pages of the reservation, which nobody has seen yet or whose contents are the same.
             unsafe {
                 mmap(
                     target.cast(),
@@ -57,7 +74,7 @@ impl Mapping {
             }
             .map_err(MemoryError::system("map pages of guest RAM"))?;
         }
-        Ok(mapping)
+        Ok(())
     }
 
     /// Where the first page is mapped.

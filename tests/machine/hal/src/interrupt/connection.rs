@@ -89,9 +89,9 @@ impl Connection {
         std::ptr::from_ref(&*self.object).cast_mut().cast()
     }
 
-    /// The processor at which the interrupt is delivered: the first of those the driver allows.
+    /// The processor at which the interrupt is delivered this time: one of those the driver allows.
     pub fn processor(&self) -> usize {
-        self.processors.trailing_zeros() as usize
+        sched::route(self.processors)
     }
 
     /// Whether the driver wants it, which is so until it reports the interrupt inactive.

@@ -7,6 +7,7 @@
 //!
 //! No host lock may be held across a switch point: another fiber would wait for it on the same operating-system thread.
 
+mod choices;
 mod fiber;
 mod free;
 mod idle;
@@ -17,7 +18,10 @@ mod state;
 pub(crate) mod time;
 
 pub use crate::ke::thread::{JoinHandle, spawn};
+pub use choices::Choices;
+use choices::Chooser;
 pub use idle::{InterruptSource, Waited};
+use policy::Policy;
 pub(crate) use processor::Dpc;
 pub use processor::{APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL, Interrupt, PASSIVE_LEVEL};
 pub use run::{Config, run};
@@ -55,6 +59,11 @@ pub enum Point {
 }
 
 impl Point {
+    /// Whether the caller waits for somebody else, who has to run.
+    pub(crate) fn gives_way(self) -> bool {
+        matches!(self, Self::Spin | Self::Stall | Self::Yield)
+    }
+
     /// What passes of virtual time at such a point, ns: so a loop that polls gets to its end.
     fn cost(self) -> u64 {
         match self {
@@ -77,13 +86,31 @@ pub fn switch_point(point: Point) {
         return free::pass(point);
     }
     counters().switch_points.increment();
-    with(|k| k.clock.advance(point.cost()));
+    let endless = with(|k| {
+        k.clock.advance(point.cost());
+        k.chooser.passed += 1;
+        k.chooser
+            .limit
+            .is_some_and(|limit| k.chooser.passed > limit)
+    });
+    if endless {
+        run_does_not_end();
+    }
     idle::poll();
     service();
     if with(|k| k.decide(point)) {
         fiber::suspend();
         service();
     }
+}
+
+fn run_does_not_end() -> ! {
+    // What is printed now may pass switch points itself.
+    let limit = with(|k| k.chooser.limit.take()).unwrap_or_default();
+    bugcheck::stop_machine(
+        bugcheck::Stop::Endless,
+        format!("{limit} switch points were passed, and the run is not at its end"),
+    )
 }
 
 /// Delivers what the current processor may deliver at its IRQL: interrupts, then DPCs and due timers.
@@ -234,6 +261,31 @@ pub fn request_interrupt(processor: usize, interrupt: Interrupt) {
     });
 }
 
+/// Has another policy decide from now on, and counts its choices anew. A run that passes more switch points than `limit`
+/// from here on is stopped.
+pub fn set_policy(policy: Box<dyn Policy>, limit: Option<u64>) {
+    with(|k| k.chooser = Chooser::new(policy, limit));
+}
+
+/// What the policy has chosen since it was set; `None` outside a running machine.
+pub fn choices() -> Option<Choices> {
+    try_with(|k| k.chooser.choices())
+}
+
+/// The processor that takes an interrupt which all those may take that `allowed` has a bit for, of which there is one
+/// at least.
+pub fn route(allowed: u64) -> usize {
+    with(|k| {
+        let there = allowed & (1 << k.processors.len()) - 1;
+        k.chooser.route(if there == 0 { allowed } else { there })
+    })
+}
+
+/// How long (ns) a device takes this time for what usually takes it `usual`.
+pub fn duration(usual: u64) -> u64 {
+    with(|k| k.chooser.duration(usual))
+}
+
 /// Sets where interrupts come from. The machine polls it at switch points and waits for it when idle.
 pub fn set_interrupt_source(source: Arc<dyn InterruptSource>) {
     with(|k| k.source = Some(source));
@@ -247,5 +299,5 @@ pub(crate) fn dump(out: &mut dyn Write) {
             "(no machine runs, or the scheduler itself was at work)"
         );
     }
-    crate::trace::dump(out, 48);
+    crate::trace::dump(out);
 }

@@ -1,5 +1,6 @@
 //! Start and end of the machine, and the loop that resumes fibers.
 
+use super::choices::Chooser;
 use super::fiber::{Fiber, Outcome};
 use super::policy::{Policy, RoundRobin};
 use super::processor::Processor;
@@ -76,7 +77,7 @@ pub fn run<R: 'static>(config: Config, f: impl FnOnce() -> R + 'static) -> R {
         timers: BTreeMap::new(),
         current: 0,
         clock: Clock::new(config.mode),
-        policy: config.policy,
+        chooser: Chooser::new(config.policy, None),
         source: None,
         polling: false,
         polls_skipped: 0,

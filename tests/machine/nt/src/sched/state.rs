@@ -1,6 +1,7 @@
 //! The state of the scheduler, and its decisions. Nothing here runs code of a driver.
 
-use super::policy::{Candidate, Policy};
+use super::choices::Chooser;
+use super::policy::Candidate;
 use super::processor::{Dpc, Processor, Work};
 use super::time::{Clock, Deadline};
 use super::{DISPATCH_LEVEL, InterruptSource, PASSIVE_LEVEL, Point};
@@ -80,7 +81,7 @@ pub(crate) struct Kernel {
     /// The processor that runs now.
     pub(crate) current: usize,
     pub(crate) clock: Clock,
-    pub(super) policy: Box<dyn Policy>,
+    pub(super) chooser: Chooser,
     pub(super) source: Option<Arc<dyn InterruptSource>>,
     pub(super) polling: bool,
     pub(super) polls_skipped: u32,
@@ -239,7 +240,7 @@ impl Kernel {
         let candidates = self.candidates(stay);
         let index = match candidates.len() {
             0 | 1 => 0,
-            n => self.policy.choose(point, stay, &candidates).min(n - 1),
+            _ => self.chooser.choose(point, stay, &candidates),
         };
         let chosen = candidates.get(index).copied();
         self.scratch = candidates;
