@@ -21,4 +21,4 @@ pub use machine_nt::{counters, trace};
 pub use nt_sys;
 #[doc(hidden)]
 pub use pastey;
-pub use schedule::{Course, ForkError, Forked, PolicyKind, course};
+pub use schedule::{Course, ForkError, Forked, PolicyKind, course, next_device_event};

@@ -10,11 +10,10 @@ use machine_bus::{Board, BoardError};
 use machine_hal::dma::Occupied;
 use machine_hal::pnp::{DriverPackage, HardwareValue, Manager, Node, Phase, PnpError};
 use machine_nt::bugcheck::{self, code};
-use machine_nt::exports::KeDelayExecutionThread;
 use machine_nt::{registry, sched};
 use machine_pe::LoadError;
 use machine_pe::trap::TrapError;
-use nt_sys::{LARGE_INTEGER, NTSTATUS, nt_success};
+use nt_sys::{NTSTATUS, nt_success};
 use thiserror::Error;
 
 use crate::board::Plugged;
@@ -280,12 +279,7 @@ impl Machine {
 
     /// Has the calling thread sleep, in the machine's time.
     pub fn sleep(&self, time: Duration) {
-        let hundred_ns = i64::try_from(time.as_nanos() / 100).unwrap_or(i64::MAX);
-        let mut interval = LARGE_INTEGER {
-            QuadPart: -hundred_ns,
-        };
-        // SAFETY: the interval is a local variable; this is a thread of the machine at PASSIVE_LEVEL.
-        unsafe { KeDelayExecutionThread(0, 0, &raw mut interval) };
+        crate::user::sleep(time);
     }
 
     /// Hears what the board has to say, and waits until the PnP manager has done what it was told to do by others than its

@@ -104,13 +104,13 @@ impl Machine {
         trace::reset();
         sched::set_policy(kind.policy(seed), limit);
     }
+}
 
-    /// How long (ns) from now a device in this process does something, if it will by itself.
-    #[must_use]
-    pub fn next_device_event(&self) -> Option<u64> {
-        let event = self.board().next_event()?;
-        Some(event.saturating_sub(sched::now()))
-    }
+/// How long (ns) from now a device in this process does something, if it will by itself.
+#[must_use]
+pub fn next_device_event() -> Option<u64> {
+    let event = machine_hal::interrupt::controller().board().next_event()?;
+    Some(event.saturating_sub(sched::now()))
 }
 
 /// The run since [`Machine::set_schedule`]. Also while the machine stops.

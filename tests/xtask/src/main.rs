@@ -3,6 +3,7 @@
 mod ci;
 mod demo;
 mod driver;
+mod explore;
 mod image;
 mod inf;
 mod packages;
@@ -24,6 +25,8 @@ enum Command {
     Demo(demo::Options),
     /// Runs all tests.
     Test(suite::Options),
+    /// Runs the driver under many schedules, and repeats the one that fails.
+    Explore(explore::Options),
     /// Builds dmacard.sys and checks the image; its path is the last line printed.
     Driver(driver::Options),
     /// Checks the driver package's INF.
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
     let done = match Command::parse() {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => suite::run(&options),
+        Command::Explore(options) => explore::run(&options),
         Command::Ci => ci::run(),
         Command::Driver(options) => driver::run(&options),
         Command::Inf => inf::run(),

@@ -128,12 +128,10 @@ impl Issued {
         self.ended.get().is_some()
     }
 
-    /// Waits until the IRP has come back.
+    /// Waits until the IRP has come back. That it has ended is not enough: whoever completed it has yet to set the event,
+    /// which must be there until then.
     pub(super) fn wait(&self) -> Ended {
         loop {
-            if let Some(ended) = self.ended.get() {
-                return ended;
-            }
             // SAFETY: the event lives as long as `self`.
             unsafe {
                 KeWaitForSingleObject(
@@ -144,6 +142,9 @@ impl Issued {
                     ptr::null_mut(),
                 )
             };
+            if let Some(ended) = self.ended.get() {
+                return ended;
+            }
         }
     }
 

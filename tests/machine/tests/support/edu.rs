@@ -105,12 +105,7 @@ pub fn machine(
     configure: impl FnOnce(&mut Config),
     test: impl FnOnce(&Machine) + 'static,
 ) {
-    assert!(STEPS.set(steps).is_ok(), "one driver to a process");
-    let driver = TestDriver {
-        device_add: Some(device_add),
-        ..TestDriver::default()
-    };
-    let mut config = Config::new(DriverSource::Test(driver));
+    let mut config = Config::new(DriverSource::Test(driver(steps)));
     config.device = Device::EduTwin;
     configure(&mut config);
     machine::run(config, |machine| {
@@ -118,6 +113,15 @@ pub fn machine(
         machine.shut_down();
     })
     .expect("a machine");
+}
+
+/// The driver with these steps. Once a process.
+pub fn driver(steps: Steps) -> TestDriver {
+    assert!(STEPS.set(steps).is_ok(), "one driver to a process");
+    TestDriver {
+        device_add: Some(device_add),
+        ..TestDriver::default()
+    }
 }
 
 /// The started device, opened.

@@ -7,8 +7,10 @@ use machine_bus::{MemoryError, PAGE_SIZE, PhysicalMemory, Zone};
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
 
-/// Pages of one arena: 4 MiB. Arenas are added as the pool grows.
-const ARENA_PAGES: usize = 1024;
+/// Pages of the first and of the largest arena: arenas are added as the pool grows, each twice as large as the last. A
+/// page is a mapping, which takes its time when guest RAM is mapped elsewhere.
+const FIRST_ARENA: usize = 64;
+const LARGEST_ARENA: usize = 1024;
 /// Unit of allocation, and least alignment of a block.
 pub(super) const UNIT: usize = 16;
 
@@ -39,7 +41,8 @@ impl Arena {
         if let Some(address) = self.find(size) {
             return Ok(address);
         }
-        self.grow(memory, ARENA_PAGES.max(size.div_ceil(PAGE_SIZE)))?;
+        let pages = (FIRST_ARENA << self.base.len().min(4)).min(LARGEST_ARENA);
+        self.grow(memory, pages.max(size.div_ceil(PAGE_SIZE)))?;
         self.find(size).ok_or(MemoryError::Exhausted {
             pages: size / PAGE_SIZE,
         })
@@ -122,6 +125,6 @@ mod tests {
             arena.give_back(address, size);
         }
         assert_eq!(arena.free.len(), 1);
-        assert_eq!(arena.free.values().sum::<usize>(), ARENA_PAGES * PAGE_SIZE);
+        assert_eq!(arena.free.values().sum::<usize>(), FIRST_ARENA * PAGE_SIZE);
     }
 }

@@ -276,7 +276,7 @@ pub fn choices() -> Option<Choices> {
 /// at least.
 pub fn route(allowed: u64) -> usize {
     with(|k| {
-        let there = allowed & (1 << k.processors.len()) - 1;
+        let there = allowed & ((1 << k.processors.len()) - 1);
         k.chooser.route(if there == 0 { allowed } else { there })
     })
 }

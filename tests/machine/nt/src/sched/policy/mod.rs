@@ -52,7 +52,7 @@ impl Draw {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -62,7 +62,7 @@ impl Draw {
 
     /// A number below `bound`, which is not zero.
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+        self.number() % bound
     }
 
     /// Up to `longest`, every order of magnitude as likely as the next.
@@ -85,27 +85,37 @@ fn any_duration(draw: &mut Draw, usual: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::VecDeque;
 
-    /// Two processors with threads 2 and 3; threads 4 and 5 could be put on either.
-    pub(super) fn candidates() -> Vec<Candidate> {
-        let running = (0..2).map(|processor| (processor, 2 + processor, false));
-        let ready = (4..6).flat_map(|thread| [(0, thread, true), (1, thread, true)]);
-        running
-            .chain(ready)
-            .map(|(processor, thread, dispatch)| Candidate {
-                processor,
-                thread: ThreadId(thread as u32),
-                dispatch,
-            })
-            .collect()
-    }
-
-    /// What `policy` chooses at 2000 points of one kind.
-    pub(super) fn choices(policy: &mut dyn Policy, point: Point) -> Vec<usize> {
-        let candidates = candidates();
-        (0..2000)
-            .map(|_| policy.choose(point, true, &candidates))
-            .collect()
+    /// Who runs at 2000 points of one kind, on two processors that four threads share.
+    pub(super) fn run(policy: &mut dyn Policy, point: Point) -> Vec<ThreadId> {
+        let mut on = [ThreadId(2), ThreadId(3)];
+        let mut ready = VecDeque::from([ThreadId(4), ThreadId(5)]);
+        let mut current = 0;
+        let step = |_| {
+            let processors = [current, 1 - current];
+            let running = processors.map(|processor| (processor, on[processor], false));
+            let waiting = ready
+                .iter()
+                .flat_map(|&thread| processors.map(|processor| (processor, thread, true)));
+            let candidates: Vec<Candidate> = running
+                .into_iter()
+                .chain(waiting)
+                .map(|(processor, thread, dispatch)| Candidate {
+                    processor,
+                    thread,
+                    dispatch,
+                })
+                .collect();
+            let chosen = candidates[policy.choose(point, true, &candidates)];
+            current = chosen.processor;
+            if chosen.dispatch {
+                ready.retain(|&thread| thread != chosen.thread);
+                ready.push_back(std::mem::replace(&mut on[current], chosen.thread));
+            }
+            chosen.thread
+        };
+        (0..2000).map(step).collect()
     }
 
     type Make = fn(u64) -> Box<dyn Policy>;
@@ -118,15 +128,15 @@ mod tests {
     #[test]
     fn a_seed_is_a_schedule() {
         for make in ALL {
-            let run = |seed| {
+            let seeded = |seed| {
                 let mut policy = make(seed);
-                let mut made = choices(&mut *policy, Point::Routine);
-                made.extend((0..50).map(|_| policy.route(4)));
-                made.extend((0..50).map(|_| policy.duration(1 << 20) as usize));
-                made
+                let threads = run(&mut *policy, Point::Routine);
+                let routes: Vec<_> = (0..50).map(|_| policy.route(4)).collect();
+                let durations: Vec<_> = (0..50).map(|_| policy.duration(1 << 20)).collect();
+                (threads, routes, durations)
             };
-            assert_eq!(run(1), run(1));
-            assert_ne!(run(1), run(2));
+            assert_eq!(seeded(1), seeded(1));
+            assert_ne!(seeded(1), seeded(2));
         }
     }
 
@@ -136,13 +146,9 @@ mod tests {
         for make in ALL {
             for seed in 0..50 {
                 for point in [Point::Spin, Point::Stall, Point::Yield] {
-                    let made = choices(&mut *make(seed), point);
-                    let threads = candidates();
-                    for thread in 2..6 {
-                        let ran = made
-                            .iter()
-                            .any(|&index| threads[index].thread == ThreadId(thread));
-                        assert!(ran, "seed {seed}: t{thread} never runs");
+                    let ran = run(&mut *make(seed), point);
+                    for thread in [2, 3, 4, 5].map(ThreadId) {
+                        assert!(ran.contains(&thread), "seed {seed}: {thread:?} never runs");
                     }
                 }
             }

@@ -97,7 +97,7 @@ impl Policy for Pct {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::choices;
+    use super::super::tests::run;
     use super::*;
 
     /// Between the points of change the same thread goes on.
@@ -105,11 +105,7 @@ mod tests {
     fn preemptions_are_as_few_as_asked_for() {
         for depth in 1..5 {
             for seed in 0..100 {
-                let made = choices(&mut Pct::new(seed, depth, 2000), Point::Routine);
-                let threads: Vec<u32> = made
-                    .iter()
-                    .map(|&index| super::super::tests::candidates()[index].thread.0)
-                    .collect();
+                let threads = run(&mut Pct::new(seed, depth, 2000), Point::Routine);
                 let switches = threads.windows(2).filter(|pair| pair[0] != pair[1]).count();
                 assert!(
                     switches < depth as usize,
@@ -119,14 +115,12 @@ mod tests {
         }
     }
 
-    /// Over all seeds, each thread comes first about as often as the others.
     #[test]
     fn every_thread_comes_first_for_some_seed() {
         let mut first = [0_u32; 6];
         for seed in 0..400 {
-            let made = choices(&mut Pct::new(seed, 1, 1), Point::Routine);
-            let thread = super::super::tests::candidates()[made[0]].thread;
-            first[thread.0 as usize] += 1;
+            let threads = run(&mut Pct::new(seed, 1, 1), Point::Routine);
+            first[threads[0].0 as usize] += 1;
         }
         assert!(first[2..].iter().all(|&times| times > 50), "{first:?}");
     }

@@ -1,0 +1,95 @@
+//! Requests that their owner no longer wants.
+
+use std::rc::Rc;
+
+use machine::Draw;
+
+use super::lane::{CANCELLED, Handle, Lane, Pending};
+use super::traffic::{Plan, Traffic};
+use super::{Driver, MEMORY, Scenario, Setting, pause};
+
+pub(super) const CANCEL_IO: Scenario = Scenario {
+    name: "cancel-io",
+    about: "CancelIoEx for one request or all, by the threads that wait for them",
+    driver: Driver::Project,
+    configure: |_| {},
+    run: |setting| {
+        let plan = Plan {
+            allowed: CANCELLED,
+            meanwhile: cancel_some,
+        };
+        let traffic = Traffic::start(setting, &setting.open(), plan);
+        let mut lanes = traffic.join();
+        setting.check(&mut lanes);
+    },
+};
+
+pub(super) const CLOSE_HANDLE: Scenario = Scenario {
+    name: "close-handle",
+    about: "CloseHandle with requests under way",
+    driver: Driver::Project,
+    configure: |_| {},
+    run: |setting| {
+        abandon(setting, |handle| {
+            let Handle { file, process } = handle;
+            drop(file);
+            process
+        });
+    },
+};
+
+pub(super) const PROCESS_EXIT: Scenario = Scenario {
+    name: "process-exit",
+    about: "a process ends with requests under way, while another works",
+    driver: Driver::Project,
+    configure: |_| {},
+    run: |setting| {
+        abandon(setting, |handle| {
+            handle.process.exit();
+            handle.process
+        });
+    },
+};
+
+pub(super) fn cancel_some(handle: &Handle, pending: &[Pending], draw: &mut Draw) {
+    for _ in 0..1 + draw.below(2) {
+        pause(draw);
+        // Nothing to cancel is no error: it may be over.
+        let _ = match draw.below(3) {
+            0 => handle.file.cancel_all(),
+            _ => {
+                let index = draw.below(pending.len() as u64) as usize;
+                pending[index].overlapped.cancel()
+            }
+        };
+    }
+}
+
+/// Has requests of one handle under way when `leave` gives it up, while another process goes on.
+fn abandon<K>(setting: &Setting<'_>, leave: fn(Handle) -> Rc<K>) {
+    let mut lanes = Lane::split(MEMORY, 4);
+    let others = lanes.split_off(2);
+    let other = setting.open();
+    let mut draw = setting.fork_draw();
+    let theirs: Vec<Pending> = others
+        .iter()
+        .map(|lane| lane.start(&other, &mut draw))
+        .collect();
+    let handle = setting.open();
+    let pending: Vec<Pending> = lanes
+        .iter()
+        .map(|lane| lane.start(&handle, &mut draw))
+        .collect();
+    setting.pause();
+    let process = leave(handle);
+    for (lane, pending) in lanes.iter_mut().zip(pending) {
+        lane.settle(pending, CANCELLED);
+    }
+    drop(process);
+    for (mut lane, pending) in others.into_iter().zip(theirs) {
+        lane.settle(pending, super::lane::SUCCESS_ONLY);
+        lanes.push(lane);
+    }
+    drop(other);
+    setting.check(&mut lanes);
+}

@@ -1,0 +1,205 @@
+//! A part of the device's memory that one thread has for itself, with what it should hold.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use dmatest::pattern::Pattern;
+use machine::Draw;
+use machine::nt_sys::{NTSTATUS, STATUS_CANCELLED, STATUS_SUCCESS};
+use machine::user::{Completion, File, Overlapped, Process, UserBuffer};
+
+use crate::account::{self, Ending};
+
+/// What surrounds the data of a request, before and behind.
+const GUARD: u8 = 0xc7;
+const GUARD_LENGTH: usize = 48;
+
+/// Statuses other than success that a request may end with.
+pub type Allowed = &'static [NTSTATUS];
+
+/// None but success.
+pub const SUCCESS_ONLY: Allowed = &[];
+/// It may also be cancelled.
+pub const CANCELLED: Allowed = &[STATUS_CANCELLED];
+
+/// A part of the device's memory.
+pub struct Lane {
+    offset: u64,
+    /// What it holds, where that is certain.
+    bytes: Vec<u8>,
+    /// What it may hold instead, by writes that have not come to their end.
+    doubts: Vec<Vec<Option<u8>>>,
+}
+
+/// A request under way on a [`Lane`].
+pub struct Pending {
+    /// The request itself, for cancelling it.
+    pub overlapped: Overlapped,
+    /// Its place in the lane.
+    place: Range<usize>,
+    /// Its place in the buffer.
+    range: Range<usize>,
+    /// What it writes, if it does not read.
+    written: Option<Vec<u8>>,
+}
+
+/// An open device, for requests.
+#[derive(Clone)]
+pub struct Handle {
+    /// The handle.
+    pub file: Rc<File>,
+    /// The process that has it.
+    pub process: Rc<Process>,
+}
+
+impl Handle {
+    fn buffer(&self, length: usize) -> UserBuffer {
+        let mut buffer = self.process.buffer(length).expect("memory for a request");
+        buffer.fill(GUARD);
+        buffer
+    }
+}
+
+impl Lane {
+    /// `count` lanes that share `memory` bytes, all of them zero so far.
+    pub fn split(memory: usize, count: usize) -> Vec<Self> {
+        let length = memory / count;
+        (0..count)
+            .map(|index| Self {
+                offset: (index * length) as u64,
+                bytes: vec![0; length],
+                doubts: Vec::new(),
+            })
+            .collect()
+    }
+
+    /// Starts a read or a write somewhere in the lane.
+    pub fn start(&self, handle: &Handle, draw: &mut Draw) -> Pending {
+        let first = draw.below(self.bytes.len() as u64) as usize;
+        let length = 1 + draw.below((self.bytes.len() - first) as u64) as usize;
+        let reads = draw.below(2) == 0;
+        self.request(handle, draw, first..first + length, reads)
+    }
+
+    /// Starts a read of the whole lane.
+    pub fn read_all(&self, handle: &Handle, draw: &mut Draw) -> Pending {
+        self.request(handle, draw, 0..self.bytes.len(), true)
+    }
+
+    fn request(
+        &self,
+        handle: &Handle,
+        draw: &mut Draw,
+        place: Range<usize>,
+        reads: bool,
+    ) -> Pending {
+        let begin = GUARD_LENGTH + draw.below(256) as usize;
+        let range = begin..begin + place.len();
+        let mut buffer = handle.buffer(range.end + GUARD_LENGTH);
+        let offset = self.offset + place.start as u64;
+        let (overlapped, written) = if reads {
+            (handle.file.read(offset, buffer, range.clone()), None)
+        } else {
+            Pattern::Random(draw.number()).fill(0, &mut buffer[range.clone()]);
+            let data = buffer[range.clone()].to_vec();
+            (handle.file.write(offset, buffer, range.clone()), Some(data))
+        };
+        Pending {
+            overlapped,
+            place,
+            range,
+            written,
+        }
+    }
+
+    /// Waits for a request of this lane, of which there was one only, and checks all it may have touched.
+    ///
+    /// # Panics
+    /// It ended in a way that is not allowed, or bytes are not what they should be.
+    pub fn settle(&mut self, pending: Pending, allowed: Allowed) -> Ending {
+        let Pending {
+            overlapped,
+            place,
+            range,
+            written,
+        } = pending;
+        let Completion {
+            result,
+            status,
+            buffer,
+        } = overlapped.wait();
+        let ending = match status {
+            STATUS_SUCCESS => Ending::Succeeded,
+            STATUS_CANCELLED => Ending::Cancelled,
+            _ => Ending::Failed,
+        };
+        let what = if written.is_some() { "write" } else { "read" };
+        let at = format!(
+            "{what} of {} bytes at {}",
+            place.len(),
+            self.offset + place.start as u64
+        );
+        if ending == Ending::Succeeded {
+            assert_eq!(result, Ok(place.len()), "{at}");
+        } else {
+            assert!(
+                allowed.contains(&status),
+                "{at} ended with status {status:#010x}"
+            );
+        }
+        account::ended(ending);
+        check_guards(&buffer, &range, &at);
+        self.check(place, &buffer[range], written.as_deref(), ending, &at);
+        ending
+    }
+
+    /// Compares a request's data with what it may be, and takes note of what the lane holds from now on.
+    fn check(
+        &mut self,
+        place: Range<usize>,
+        data: &[u8],
+        written: Option<&[u8]>,
+        ending: Ending,
+        at: &str,
+    ) {
+        match written {
+            Some(written) => assert!(data == written, "{at}: its buffer has changed"),
+            None => {
+                let untouched = ending != Ending::Succeeded;
+                for (index, &value) in place.clone().zip(data) {
+                    assert!(
+                        self.may_hold(index, value) || untouched && value == GUARD,
+                        "{at}, {ending:?}: byte {index} of the lane is {value:#04x} in the buffer"
+                    );
+                }
+            }
+        }
+        if ending == Ending::Succeeded {
+            self.bytes[place.clone()].copy_from_slice(data);
+            for doubt in &mut self.doubts {
+                doubt[place.clone()].fill(None);
+            }
+        } else if let Some(written) = written {
+            let mut doubt = vec![None; self.bytes.len()];
+            for (doubt, &value) in doubt[place].iter_mut().zip(written) {
+                *doubt = Some(value);
+            }
+            self.doubts.push(doubt);
+        }
+    }
+
+    fn may_hold(&self, index: usize, value: u8) -> bool {
+        self.bytes[index] == value || self.doubts.iter().any(|doubt| doubt[index] == Some(value))
+    }
+}
+
+fn check_guards(buffer: &[u8], range: &Range<usize>, at: &str) {
+    let outside = [0..range.start, range.end..buffer.len()];
+    for index in outside.into_iter().flatten() {
+        let value = buffer[index];
+        assert!(
+            value == GUARD,
+            "{at}: byte {index} of its buffer, outside {range:?}, has become {value:#04x}"
+        );
+    }
+}

@@ -1,0 +1,53 @@
+//! The project's driver under a few schedules of every scenario, and runs that repeat.
+//!
+//! `DMACARD_SYS` names the image; `cargo xtask test` builds it and sets the variable.
+
+mod support;
+
+use support::{explore, runs};
+
+/// Schedules of each scenario: what a few seconds are enough for.
+const SEEDS: u64 = 150;
+
+#[test]
+fn every_scenario_holds_under_some_schedules() {
+    let report = explore(&["--seeds", &SEEDS.to_string()]);
+    let scenarios = report["scenarios"].as_array().expect("a list");
+    assert!(scenarios.len() >= 8);
+    for scenario in scenarios {
+        let failures = scenario["failures"].as_array().expect("a list");
+        if let Some(failure) = failures.first() {
+            panic!(
+                "{}\nrepeat it with: {}",
+                failure["output"].as_str().unwrap_or_default(),
+                failure["command"]
+            );
+        }
+        assert_eq!(scenario["schedules"], SEEDS, "{scenario}");
+        let distinct = scenario["distinct"].as_u64().expect("a number");
+        assert!(distinct * 10 > SEEDS * 9, "{scenario}");
+    }
+}
+
+/// Three processes, each with machines of its own at other addresses, and other runs before those that are compared.
+#[test]
+fn a_seed_is_a_run_event_by_event() {
+    for scenario in ["mix", "surprise-removal"] {
+        let first = runs(scenario, "1", 40);
+        assert_eq!(first.len(), 40);
+        assert_eq!(first, runs(scenario, "1", 40));
+        assert_eq!(first[20..], runs(scenario, "21", 20));
+    }
+}
+
+#[test]
+fn a_replay_is_the_same_run() {
+    for policy in ["random", "pct", "round-robin"] {
+        let arguments = ["--scenario", "cancel-io", "--policy", policy];
+        let replay = || support::replay(&[&arguments[..], &["--replay", "17"]].concat());
+        let (first, second) = (replay(), replay());
+        assert_eq!(first["end"], "held");
+        assert_eq!(first, second);
+        assert!(first["events"].as_u64().expect("a number") > 100);
+    }
+}

@@ -1,0 +1,56 @@
+//! `cargo xtask explore`: the driver under many schedules.
+
+use std::{path::PathBuf, process::Command};
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use crate::{
+    driver,
+    packages::{self, Need},
+    process, project,
+    toolchain::{Target, Toolchain},
+};
+
+/// What to explore.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+pub struct Options {
+    /// Options of the program `explore`, which `--help` lists.
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "OPTION"
+    )]
+    explore: Vec<String>,
+}
+
+/// Builds the driver and the program, and runs it. Standard output is the program's alone.
+///
+/// # Errors
+/// A package is missing, something does not build, or a schedule failed.
+pub fn run(options: &Options) -> Result<()> {
+    packages::ensure(&[Need::DriverBuild, Need::Headers])?;
+    let image = driver::build(&driver::Options::image(Target::X86_64))?;
+    let status = Command::new(build()?)
+        .env("DMACARD_SYS", image)
+        .args(&options.explore)
+        .status()?;
+    if !status.success() {
+        bail!("exploring failed ({status})");
+    }
+    Ok(())
+}
+
+/// Builds the program and returns its path.
+fn build() -> Result<PathBuf> {
+    let libclang = Toolchain::find(Target::X86_64)?.libclang();
+    process::run(
+        process::cargo("cargo", project::tests())
+            .args(["build", "--locked", "--profile", "explore"])
+            .args(["--package", "explore", "--target-dir"])
+            .arg(project::tests_target())
+            .env("LIBCLANG_PATH", libclang),
+    )?;
+    Ok(project::tests_target().join("explore/explore"))
+}
