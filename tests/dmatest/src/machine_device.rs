@@ -195,12 +195,20 @@ impl MachineDevice {
     /// # Errors
     /// [`Error::NoDevice`]; [`Error::Open`].
     pub fn open(machine: &Machine, token: Token) -> Result<Self, Error> {
+        Self::open_nth(machine, token, 0)
+    }
+
+    /// Opens the device with this index among those that are present and started.
+    ///
+    /// # Errors
+    /// As [`MachineDevice::open`].
+    pub fn open_nth(machine: &Machine, token: Token, index: usize) -> Result<Self, Error> {
         let process = Rc::new(machine.process(token));
         let class = GUID::from_u128(DEVICE_INTERFACE.to_u128());
         let path = process
             .interfaces(&class)
             .into_iter()
-            .next()
+            .nth(index)
             .ok_or(Error::NoDevice)?;
         let file = process
             .open(&path, Access::READ_WRITE)

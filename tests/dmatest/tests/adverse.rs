@@ -7,15 +7,18 @@ mod support;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use dmatest::machine_device::MachineDevice;
+use dmatest::query_statistics;
 use harness::Suite;
 use machine::Machine;
+use machine::user::Token;
 
 use support::{Requests, SYSTEMS, System, open, round_trip};
 
 /// A test, to be run in each system.
 type Test = (&'static str, fn(System));
 
-const EVERYWHERE: [Test; 2] = [
+const EVERYWHERE: [Test; 3] = [
     (
         "unwanted_interrupts_do_no_harm",
         unwanted_interrupts_do_no_harm,
@@ -24,6 +27,7 @@ const EVERYWHERE: [Test; 2] = [
         "gone_before_the_driver_hears_of_it",
         gone_before_the_driver_hears_of_it,
     ),
+    ("two_devices_on_one_line", two_devices_on_one_line),
 ];
 
 fn main() -> ExitCode {
@@ -71,5 +75,28 @@ fn gone_before_the_driver_hears_of_it(system: System) {
         machine.settle();
         assert!(!machine.faults().is_up());
         drop(device);
+    });
+}
+
+/// Two devices share the interrupt line; each one's driver takes its own interrupts and leaves the other's alone. By
+/// messages they share nothing, and the same holds.
+fn two_devices_on_one_line(system: System) {
+    let system = system.configured(|config| config.neighbour = true);
+    system.run_machine(|machine| {
+        machine.start().expect("started");
+        let [first, second] = [0, 1].map(|index| {
+            MachineDevice::open_nth(machine, Token::Administrator, index).expect("opened")
+        });
+        round_trip(&first, 0, 3000, 1);
+        let before = query_statistics(&first).expect("GET_STATISTICS");
+        round_trip(&second, 0, 3000, 2);
+        let after = query_statistics(&first).expect("GET_STATISTICS");
+        assert_eq!(after.interrupts, before.interrupts, "of the other device");
+        let requests = [&first, &second].map(Requests::start);
+        requests.into_iter().for_each(Requests::wait_done);
+        round_trip(&first, 7, 2000, 3);
+        machine.rebalance().expect("rebalanced");
+        round_trip(&first, 9, 2000, 4);
+        round_trip(&second, 9, 2000, 4);
     });
 }

@@ -21,6 +21,13 @@ const EDU: FunctionAddress = FunctionAddress {
     function: 0,
 };
 
+/// Where its neighbour is: on the same line.
+const NEIGHBOUR: FunctionAddress = FunctionAddress {
+    bus: 0,
+    device: 8,
+    function: 0,
+};
+
 /// A board, and what is known of it beyond what every board has.
 pub(crate) struct Plugged {
     pub(crate) board: Arc<dyn Board>,
@@ -42,6 +49,10 @@ impl Plugged {
             total: config.memory,
             seed: config.seed,
         };
+        let slots: &[FunctionAddress] = match config.neighbour {
+            false => &[EDU],
+            true => &[EDU, NEIGHBOUR],
+        };
         let mut rest = None;
         let board: Box<dyn Board> = match (config.device, &config.session) {
             (Device::Edu, Session::Replay(path)) => {
@@ -50,20 +61,29 @@ impl Plugged {
                 Box::new(board)
             }
             (Device::Edu, Session::Live | Session::Record(_)) => {
+                let device = |slot: &FunctionAddress| format!("edu,addr={:x}", slot.device);
                 Box::new(QemuBoard::start(&QemuConfig {
                     program: config.qemu.clone(),
                     memory,
+                    devices: slots.iter().map(device).collect(),
                     ..QemuConfig::default()
                 })?)
             }
             (Device::EduTwin, Session::Live) => match config.mode {
-                Mode::Deterministic => Box::new(LocalBoard::new(
-                    &memory,
-                    vec![(EDU, Box::new(Edu::default().paced(sched::duration)))],
-                )?),
+                Mode::Deterministic => {
+                    let twin = |slot: &FunctionAddress| -> (_, Box<dyn machine_bus::Device>) {
+                        (*slot, Box::new(Edu::default().paced(sched::duration)))
+                    };
+                    Box::new(LocalBoard::new(&memory, slots.iter().map(twin).collect())?)
+                }
                 Mode::FreeRunning => {
-                    let edu = Edu::default().paced(|_| 0);
-                    Box::new(ThreadedBoard::new(&memory, vec![(EDU, Box::new(edu))])?)
+                    let twin = |slot: &FunctionAddress| -> (_, Box<dyn machine_bus::Device>) {
+                        (*slot, Box::new(Edu::default().paced(|_| 0)))
+                    };
+                    Box::new(ThreadedBoard::new(
+                        &memory,
+                        slots.iter().map(twin).collect(),
+                    )?)
                 }
             },
             (Device::Fifo, Session::Live) => Box::new(fifo::board(&memory, Wiring::Duplex, true)?),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use machine_bus::fault::FaultPlan;
 use machine_nt::mode::Mode;
+use machine_nt::sched::Watchdog;
 
 use crate::inf::{InfFacts, RegistryValue};
 use crate::schedule::PolicyKind;
@@ -80,6 +81,8 @@ pub struct Config {
     pub session: Session,
     /// The QEMU program: a path, or a name looked up in `PATH`.
     pub qemu: PathBuf,
+    /// There is a second device of the kind, on the same interrupt line.
+    pub neighbour: bool,
     /// How it may interrupt.
     pub interrupts: Interrupts,
     /// Bytes of guest RAM. Only what is touched costs anything.
@@ -92,6 +95,8 @@ pub struct Config {
     pub mode: Mode,
     /// Simulated processors.
     pub processors: usize,
+    /// How long a processor may be kept from its threads, before bug check 0x133.
+    pub watchdog: Watchdog,
     /// Decides which pages buffers have and who goes on at switch points.
     pub seed: u64,
     /// How it decides who goes on.
@@ -119,11 +124,13 @@ impl Config {
             device: Device::default(),
             session: Session::default(),
             qemu: "qemu-system-x86_64".into(),
+            neighbour: false,
             interrupts: Interrupts::default(),
             memory: 6 << 30,
             faults: FaultPlan::default(),
             mode: Mode::default(),
             processors: 2,
+            watchdog: Watchdog::default(),
             seed: 1,
             policy: PolicyKind::default(),
             driver,

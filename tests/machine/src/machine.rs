@@ -90,6 +90,7 @@ pub fn run<R: 'static>(
     let schedule = sched::Config {
         mode: config.mode,
         processors: config.processors,
+        watchdog: config.watchdog,
         policy: config.policy.policy(config.seed),
         ..sched::Config::default()
     };
@@ -165,14 +166,19 @@ impl Machine {
     pub fn start(&self) -> Result<(), MachineError> {
         if self.driver.borrow().is_none() {
             self.load()?;
-        } else if let Some(node) = self.node() {
-            return Ok(self.pnp.enable(&node)?);
+        } else if !self.nodes().is_empty() {
+            for node in self.nodes() {
+                self.pnp.enable(&node)?;
+            }
+            return Ok(());
         }
         let started = self.pnp.start_devices();
-        started
-            .into_iter()
-            .find(|(node, _)| self.is_ours(node))
-            .map_or(Err(MachineError::NoDevice), |(_, result)| Ok(result?))
+        let mut found = false;
+        for (_, result) in started.into_iter().filter(|(node, _)| self.is_ours(node)) {
+            found = true;
+            result?;
+        }
+        found.then_some(()).ok_or(MachineError::NoDevice)
     }
 
     /// Loads the driver and enters it.
@@ -220,12 +226,17 @@ impl Machine {
             .collect()
     }
 
-    /// The device of the INF, if the PnP manager has found one.
+    /// The devices of the INF that the PnP manager has found, in the order of their slots.
+    fn nodes(&self) -> Vec<Arc<Node>> {
+        let mut nodes = self.pnp.devices();
+        nodes.retain(|node| self.is_ours(node));
+        nodes.sort_by_key(|node| node.capabilities.Address);
+        nodes
+    }
+
+    /// The first of them: the one that is not called the neighbour.
     fn node(&self) -> Option<Arc<Node>> {
-        self.pnp
-            .devices()
-            .into_iter()
-            .find(|node| self.is_ours(node))
+        self.nodes().into_iter().next()
     }
 
     fn is_ours(&self, node: &Node) -> bool {
@@ -252,12 +263,17 @@ impl Machine {
         Ok(self.pnp.rebalance(&self.found()?)?)
     }
 
-    /// Disables the device: asks its drivers, then removes them. Handles must have been closed.
+    /// Disables the device, and its neighbour if there is one: asks their drivers, then removes them. Handles must have been
+    /// closed.
     ///
     /// # Errors
     /// Who refuses; the device then goes on as it was.
     pub fn remove(&self) -> Result<(), MachineError> {
-        Ok(self.pnp.remove(&self.found()?)?)
+        self.found()?;
+        for node in self.nodes() {
+            self.pnp.remove(&node)?;
+        }
+        Ok(())
     }
 
     /// Pulls the device out: from now on nothing answers, and its drivers have been told when this returns. The fault
@@ -318,10 +334,12 @@ impl Machine {
     pub fn shut_down(&self) {
         self.settle();
         self.finish_removals();
-        if self.phase() == Some(Phase::Started)
-            && let Err(error) = self.remove()
-        {
-            panic!("the device cannot be removed: {error}");
+        for node in self.nodes() {
+            if node.phase() == Phase::Started
+                && let Err(error) = self.pnp.remove(&node)
+            {
+                panic!("the device cannot be removed: {error}");
+            }
         }
         if let Some(driver) = self.driver.take() {
             let unloaded = driver.unload();

@@ -120,11 +120,22 @@ pub unsafe fn outcome(irp: PIRP) -> Outcome {
 ///
 /// `location` holds the function codes and parameters; PnP and power requests begin with STATUS_NOT_SUPPORTED.
 pub fn send(device: PDEVICE_OBJECT, location: IO_STACK_LOCATION) -> Outcome {
+    send_with(device, location, |_| {})
+}
+
+/// As [`send`]; `started` is called with the IRP before a driver has it.
+pub fn send_with(
+    device: PDEVICE_OBJECT,
+    location: IO_STACK_LOCATION,
+    started: impl FnOnce(PIRP),
+) -> Outcome {
     let mut event = KEVENT::default();
     let event = &raw mut event;
     // SAFETY: the event lives until this function returns, which is after its last use.
     unsafe { KeInitializeEvent(event, _EVENT_TYPE::NotificationEvent, 0) };
-    let irp = start(device, location, signal, event.cast());
+    let request = Prepared::new(device, location, signal, event.cast());
+    started(request.irp);
+    let irp = request.send();
     // SAFETY: the event is initialised, and `signal` sets it.
     unsafe {
         KeWaitForSingleObject(
@@ -159,30 +170,52 @@ pub fn start(
     completed: Completed,
     context: PVOID,
 ) -> PIRP {
-    // SAFETY: callers pass a device object that exists.
-    let top = unsafe { IoGetAttachedDeviceReference(device) };
-    // SAFETY: the reference just taken keeps it.
-    let size = unsafe { (*top).StackSize };
-    // SAFETY: no special requirement.
-    let irp = unsafe { IoAllocateIrp(size, 0) };
-    if irp.is_null() {
-        crate::stop_internal("no pool for an IRP");
+    Prepared::new(device, location, completed, context).send()
+}
+
+/// A request that is ready to be sent.
+struct Prepared {
+    irp: PIRP,
+    /// The top of the stack, referenced.
+    top: PDEVICE_OBJECT,
+}
+
+impl Prepared {
+    fn new(
+        device: PDEVICE_OBJECT,
+        location: IO_STACK_LOCATION,
+        completed: Completed,
+        context: PVOID,
+    ) -> Self {
+        // SAFETY: callers pass a device object that exists.
+        let top = unsafe { IoGetAttachedDeviceReference(device) };
+        // SAFETY: the reference just taken keeps it.
+        let size = unsafe { (*top).StackSize };
+        // SAFETY: no special requirement.
+        let irp = unsafe { IoAllocateIrp(size, 0) };
+        if irp.is_null() {
+            crate::stop_internal("no pool for an IRP");
+        }
+        // SAFETY: the IRP was just allocated.
+        let status = unsafe { &mut (*irp).IoStatus };
+        status.__bindgen_anon_1.Status = STATUS_NOT_SUPPORTED;
+        // SAFETY: as above.
+        let next = unsafe { IoGetNextIrpStackLocation(irp) };
+        // SAFETY: there is a location for each device of the stack.
+        unsafe { next.write(location) };
+        // SAFETY: as above.
+        unsafe { IoSetCompletionRoutine(irp, Some(completed), context, true, true, true) };
+        Self { irp, top }
     }
-    // SAFETY: the IRP was just allocated.
-    let status = unsafe { &mut (*irp).IoStatus };
-    status.__bindgen_anon_1.Status = STATUS_NOT_SUPPORTED;
-    // SAFETY: as above.
-    let next = unsafe { IoGetNextIrpStackLocation(irp) };
-    // SAFETY: there is a location for each device of the stack.
-    unsafe { next.write(location) };
-    // SAFETY: as above.
-    unsafe { IoSetCompletionRoutine(irp, Some(completed), context, true, true, true) };
-    machine_nt::counters().irps_issued.increment();
-    // SAFETY: the IRP is complete, the device referenced.
-    unsafe { IofCallDriver(top, irp) };
-    // SAFETY: the reference was taken above.
-    unsafe { ObfDereferenceObject(top.cast()) };
-    irp
+
+    fn send(self) -> PIRP {
+        machine_nt::counters().irps_issued.increment();
+        // SAFETY: the IRP is complete, the device referenced.
+        unsafe { IofCallDriver(self.top, self.irp) };
+        // SAFETY: the reference was taken when it was prepared.
+        unsafe { ObfDereferenceObject(self.top.cast()) };
+        self.irp
+    }
 }
 
 /// A stack location with these function codes.

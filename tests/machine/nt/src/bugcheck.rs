@@ -27,6 +27,8 @@ pub enum Stop {
     Endless,
     /// A breakpoint in driver code, and nobody to debug it.
     Breakpoint,
+    /// Driver code does what the documentation forbids and Windows itself does not notice.
+    Misuse,
     /// The board (for instance QEMU) ended or answered nonsense.
     Board,
     /// A defect of the machine.
@@ -41,6 +43,7 @@ impl fmt::Display for Stop {
             Self::InterruptStorm => "interrupt storm",
             Self::Endless => "endless",
             Self::Breakpoint => "breakpoint",
+            Self::Misuse => "misuse",
             Self::Board => "board",
             Self::Internal => "internal error",
         })
@@ -105,6 +108,7 @@ codes! {
     WDF_VIOLATION = 0x10D,
     DPC_WATCHDOG_VIOLATION = 0x133,
     KERNEL_SECURITY_CHECK_FAILURE = 0x139,
+    RUST_PANIC = 0x5250_4E43,
 }
 
 /// Prints what a layer knows that bears on a stop. Must not enter the scheduler; locks only with `try_lock`.

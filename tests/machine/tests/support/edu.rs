@@ -9,6 +9,9 @@
     reason = "a driver in C is nothing but this; the machine is what watches it"
 )]
 
+#[path = "neighbour.rs"]
+pub mod neighbour;
+
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::OnceLock;
@@ -17,7 +20,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering::Relaxed};
 use machine::ddi;
 use machine::nt_sys::*;
 use machine::testdriver::TestDriver;
-use machine::user::{Access, Completion, File, Process, Token};
+use machine::user::{Access, Completion, File, Overlapped, Process, Token};
 use machine::{Config, Device, DriverSource, Machine};
 
 /// The device interface of the test driver.
@@ -27,13 +30,18 @@ pub const TRANSFER: usize = 1024;
 /// Edu's own address of its memory.
 const DEVICE_MEMORY: u64 = 0x4_0000;
 
-const STATUS: usize = 0x24;
-const ACKNOWLEDGE: usize = 0x64;
+/// The pending interrupts.
+pub const STATUS: usize = 0x24;
+/// Raises interrupts.
+pub const RAISE: usize = 0x60;
+/// Takes interrupts back.
+pub const ACKNOWLEDGE: usize = 0x64;
 const SOURCE: usize = 0x80;
 const DESTINATION: usize = 0x88;
 const COUNT: usize = 0x90;
 const COMMAND: usize = 0x98;
-const DONE: u32 = 0x100;
+/// In [`STATUS`]: a transfer has ended.
+pub const DONE: u32 = 0x100;
 
 /// What a mistake changes.
 #[derive(Clone, Copy)]
@@ -46,8 +54,14 @@ pub struct Steps {
     pub begin: unsafe fn(WDFREQUEST, WDF_DMA_DIRECTION) -> NTSTATUS,
     /// The address that the device is given, for an element of the scatter/gather list.
     pub address: unsafe fn(WDFDMATRANSACTION, &SCATTER_GATHER_ELEMENT) -> u64,
-    /// What the DPC does when the device has finished a transfer.
+    /// The service routine; whether it claims the interrupt.
+    pub interrupt: unsafe fn(WDFINTERRUPT) -> bool,
+    /// The deferred routine.
+    pub dpc: unsafe fn(),
+    /// What the deferred routine does when the device has finished a transfer.
     pub finished: unsafe fn(WDFDMATRANSACTION),
+    /// EvtIoStop.
+    pub io_stop: PFN_WDF_IO_QUEUE_IO_STOP,
 }
 
 impl Default for Steps {
@@ -57,7 +71,10 @@ impl Default for Steps {
             added: |_| {},
             begin,
             address: |_, element| logical(element),
+            interrupt,
+            dpc,
             finished,
+            io_stop: None,
         }
     }
 }
@@ -146,11 +163,16 @@ impl<'a> Opened<'a> {
 
     /// Writes `length` bytes of a pattern at `offset`.
     pub fn write(&self, offset: u64, length: usize) -> Completion {
+        self.start_write(offset, length).wait()
+    }
+
+    /// As [`Opened::write`], without waiting.
+    pub fn start_write(&self, offset: u64, length: usize) -> Overlapped {
         let mut buffer = self.process.buffer(length.max(1)).expect("memory");
         for (byte, value) in buffer.iter_mut().zip(pattern()) {
             *byte = value;
         }
-        self.file.write(offset, buffer, 0..length).wait()
+        self.file.write(offset, buffer, 0..length)
     }
 
     /// Reads `length` bytes at `offset`.
@@ -166,6 +188,9 @@ pub fn pattern() -> impl Iterator<Item = u8> {
 }
 
 unsafe extern "win64" fn device_add(_driver: WDFDRIVER, mut init: PWDFDEVICE_INIT) -> NTSTATUS {
+    if !transaction().is_null() {
+        return neighbour::device_add(init);
+    }
     ddi!(WdfDeviceInitSetIoType(
         init,
         _WDF_DEVICE_IO_TYPE::WdfDeviceIoDirect
@@ -219,6 +244,7 @@ unsafe fn create_objects(device: WDFDEVICE) -> NTSTATUS {
             DefaultQueue: 1,
             EvtIoRead: Some(io_read),
             EvtIoWrite: Some(io_write),
+            EvtIoStop: steps().io_stop,
             ..Default::default()
         };
         let mut queue = ptr::null_mut();
@@ -232,8 +258,8 @@ unsafe fn create_objects(device: WDFDEVICE) -> NTSTATUS {
     if nt_success(status) {
         let mut config = WDF_INTERRUPT_CONFIG {
             Size: size_of::<WDF_INTERRUPT_CONFIG>() as ULONG,
-            EvtInterruptIsr: Some(interrupt),
-            EvtInterruptDpc: Some(dpc),
+            EvtInterruptIsr: Some(evt_interrupt),
+            EvtInterruptDpc: Some(evt_dpc),
             ..Default::default()
         };
         let mut interrupt = ptr::null_mut();
@@ -266,28 +292,42 @@ unsafe extern "win64" fn prepare_hardware(
     _raw: WDFCMRESLIST,
     translated: WDFCMRESLIST,
 ) -> NTSTATUS {
+    let registers = map_registers(translated);
+    REGISTERS.store(registers, Relaxed);
+    if registers.is_null() {
+        STATUS_DEVICE_CONFIGURATION_ERROR
+    } else {
+        STATUS_SUCCESS
+    }
+}
+
+/// Maps the registers among a device's resources; null if there are none.
+pub unsafe fn map_registers(translated: WDFCMRESLIST) -> *mut u8 {
     for index in 0..ddi!(WdfCmResourceListGetCount(translated)) {
         let descriptor = &*ddi!(WdfCmResourceListGetDescriptor(translated, index));
         if u32::from(descriptor.Type) == CmResourceTypeMemory {
             let memory = descriptor.u.Memory;
-            let registers = machine_nt::exports::MmMapIoSpaceEx(
+            return machine_nt::exports::MmMapIoSpaceEx(
                 memory.Start,
                 memory.Length as SIZE_T,
                 PAGE_READWRITE | PAGE_NOCACHE,
-            );
-            REGISTERS.store(registers.cast(), Relaxed);
-            return STATUS_SUCCESS;
+            )
+            .cast();
         }
     }
-    STATUS_DEVICE_CONFIGURATION_ERROR
+    ptr::null_mut()
+}
+
+/// Takes the mapping away.
+pub unsafe fn unmap_registers(registers: *mut u8) {
+    machine_nt::exports::MmUnmapIoSpace(registers.cast(), 0x10_0000);
 }
 
 unsafe extern "win64" fn release_hardware(
     _device: WDFDEVICE,
     _translated: WDFCMRESLIST,
 ) -> NTSTATUS {
-    let registers = REGISTERS.swap(ptr::null_mut(), Relaxed);
-    machine_nt::exports::MmUnmapIoSpace(registers.cast(), 0x10_0000);
+    unmap_registers(REGISTERS.swap(ptr::null_mut(), Relaxed));
     STATUS_SUCCESS
 }
 
@@ -314,10 +354,19 @@ unsafe fn start(request: WDFREQUEST, direction: WDF_DMA_DIRECTION) {
 
 /// The sound way to start a request.
 pub unsafe fn begin(request: WDFREQUEST, direction: WDF_DMA_DIRECTION) -> NTSTATUS {
+    begin_with(Some(program), request, direction)
+}
+
+/// As [`begin`], with another EvtProgramDma.
+pub unsafe fn begin_with(
+    program: PFN_WDF_PROGRAM_DMA,
+    request: WDFREQUEST,
+    direction: WDF_DMA_DIRECTION,
+) -> NTSTATUS {
     let status = ddi!(WdfDmaTransactionInitializeUsingRequest(
         transaction(),
         request,
-        Some(program),
+        program,
         direction,
     ));
     if !nt_success(status) {
@@ -355,24 +404,48 @@ pub unsafe extern "win64" fn program(
     1
 }
 
-unsafe extern "win64" fn interrupt(interrupt: WDFINTERRUPT, _message: ULONG) -> BOOLEAN {
-    let registers = REGISTERS.load(Relaxed);
-    let status = registers.add(STATUS).cast::<u32>().read_volatile();
+unsafe extern "win64" fn evt_interrupt(interrupt: WDFINTERRUPT, _message: ULONG) -> BOOLEAN {
+    (steps().interrupt)(interrupt).into()
+}
+
+/// The sound service routine: acknowledges what is pending, and asks for the DPC.
+pub unsafe fn interrupt(interrupt: WDFINTERRUPT) -> bool {
+    let status = register(STATUS);
     if status == 0 {
-        return 0;
+        return false;
     }
-    registers
-        .add(ACKNOWLEDGE)
-        .cast::<u32>()
-        .write_volatile(status);
+    set_register(ACKNOWLEDGE, status);
     if status & DONE != 0 {
         ddi!(WdfInterruptQueueDpcForIsr(interrupt));
     }
-    1
+    true
 }
 
-unsafe extern "win64" fn dpc(_interrupt: WDFINTERRUPT, _device: WDFOBJECT) {
+unsafe extern "win64" fn evt_dpc(_interrupt: WDFINTERRUPT, _device: WDFOBJECT) {
+    (steps().dpc)();
+}
+
+/// The sound DPC.
+pub unsafe fn dpc() {
     (steps().finished)(transaction());
+}
+
+/// Reads a register of 32 bits.
+pub unsafe fn register(offset: usize) -> u32 {
+    REGISTERS
+        .load(Relaxed)
+        .add(offset)
+        .cast::<u32>()
+        .read_volatile()
+}
+
+/// Writes a register of 32 bits.
+pub unsafe fn set_register(offset: usize, value: u32) {
+    REGISTERS
+        .load(Relaxed)
+        .add(offset)
+        .cast::<u32>()
+        .write_volatile(value);
 }
 
 /// The sound way to end a transfer.

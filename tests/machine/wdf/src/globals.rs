@@ -24,6 +24,7 @@ pub(crate) struct DriverGlobals {
     worker: OnceLock<Worker>,
     verifier_on: AtomicBool,
     break_on_error: AtomicBool,
+    debugger_expected: AtomicBool,
     verify_down_level: AtomicBool,
     wait_seconds: AtomicU32,
 }
@@ -60,6 +61,7 @@ impl DriverGlobals {
             worker: OnceLock::new(),
             verifier_on: AtomicBool::new(false),
             break_on_error: AtomicBool::new(false),
+            debugger_expected: AtomicBool::new(false),
             verify_down_level: AtomicBool::new(false),
             wait_seconds: AtomicU32::new(WAIT_FOR_SIGNAL_SECONDS),
         }))
@@ -86,10 +88,11 @@ impl DriverGlobals {
         let read = |name: &str| registry::read_dword(&key, name);
         let on = read("VerifierOn").is_some_and(|value| value != 0);
         self.verifier_on.store(on, Ordering::Relaxed);
-        self.break_on_error.store(
-            read("DbgBreakOnError").map_or(on, |value| value != 0),
-            Ordering::Relaxed,
-        );
+        let wanted = read("DbgBreakOnError").map(|value| value != 0);
+        self.break_on_error
+            .store(wanted.unwrap_or(on), Ordering::Relaxed);
+        self.debugger_expected
+            .store(wanted == Some(true), Ordering::Relaxed);
         self.verify_down_level.store(
             read("VerifyDownLevel").is_some_and(|value| value != 0),
             Ordering::Relaxed,
@@ -122,6 +125,11 @@ impl DriverGlobals {
     /// Whether a verifier break would reach a debugger.
     pub(crate) fn break_on_error(&self) -> bool {
         self.break_on_error.load(Ordering::Relaxed)
+    }
+
+    /// Whether somebody asked for these breaks, and not the verifier by itself.
+    pub(crate) fn debugger_expected(&self) -> bool {
+        self.debugger_expected.load(Ordering::Relaxed)
     }
 
     /// Whether the driver was built for KMDF 1.`minor` or later.

@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 
 use crate::flat::*;
-use machine_nt::exports::{KeBugCheckEx, KeGetCurrentIrql};
+use machine_nt::exports::{DbgBreakPoint, KeBugCheckEx, KeGetCurrentIrql};
 
 use crate::globals::DriverGlobals;
 use crate::trace;
@@ -58,9 +58,14 @@ fn null_parameter(globals: &'static DriverGlobals, name: &str) -> ! {
     )
 }
 
-/// Says what a debugger would be told, were one attached (`FxVerifierDbgBreakPoint`); it never stops the machine.
+/// Says what a debugger would be told, were one attached (`FxVerifierDbgBreakPoint`). If the registry asks for the break
+/// by `DbgBreakOnError`, it stops the machine, as there is no debugger; by the verifier alone it does not.
 pub(crate) fn break_point(globals: &DriverGlobals) {
-    if globals.break_on_error() {
+    if globals.debugger_expected() {
+        trace::error(globals, "breaks into the debugger (DbgBreakOnError)");
+        // SAFETY: callable at any IRQL.
+        unsafe { DbgBreakPoint() };
+    } else if globals.break_on_error() {
         trace::error(globals, "a debugger would break here (DbgBreakOnError)");
     }
 }

@@ -1,5 +1,6 @@
 //! A slot of the in-process board: the PCI side of a device.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,6 +19,8 @@ pub(super) struct Shared {
     pub(super) now: u64,
     /// What has happened since the last poll.
     pub(super) events: Vec<BoardEvent>,
+    /// Who asserts which line: it is asserted as long as anybody does.
+    asserting: BTreeSet<(u32, FunctionAddress)>,
     /// The device that gave up, and why.
     pub(super) aborted: Option<(String, String)>,
     /// Where it goes at once, and since when time is real, if devices run on a thread of their own.
@@ -113,6 +116,21 @@ impl Shared {
             None => {
                 self.aborted.get_or_insert(why);
             }
+        }
+    }
+
+    /// Has a function assert or release a line, and reports a change of its level.
+    fn drive(&mut self, line: u32, function: FunctionAddress, asserted: bool) {
+        let is_asserted = |shared: &Self| shared.asserting.iter().any(|(other, _)| *other == line);
+        let before = is_asserted(self);
+        if asserted {
+            self.asserting.insert((line, function));
+        } else {
+            self.asserting.remove(&(line, function));
+        }
+        let asserted = is_asserted(self);
+        if asserted != before {
+            self.report(BoardEvent::Line { line, asserted });
         }
     }
 
@@ -223,14 +241,14 @@ impl Wires {
         self.config.command() & command::BUS_MASTER != 0
     }
 
-    /// Reports the line if its level has changed.
+    /// Drives the line as the device wants it, if INTx is not disabled.
     fn update_line(&mut self, shared: &mut Shared) {
         self.config.set_interrupt_status(self.requested);
         let asserted = self.requested && self.config.command() & command::INTX_DISABLE == 0;
         if asserted != self.asserted {
             self.asserted = asserted;
             let line = q35::line(self.address, self.config.pin());
-            shared.report(BoardEvent::Line { line, asserted });
+            shared.drive(line, self.address, asserted);
         }
     }
 }

@@ -3,7 +3,8 @@
 use crate::common::{EDU, events, set_up, transfer};
 use machine_bus::pci::{self, Function, command};
 use machine_bus::{
-    Access, Board, BoardError, BoardEvent, Edu, FunctionAddress, LocalBoard, MemoryConfig, Zone,
+    Access, Board, BoardError, BoardEvent, Device, Edu, FunctionAddress, LocalBoard, MemoryConfig,
+    Zone,
 };
 
 const DMA_TIME: u64 = 100_000_000;
@@ -209,4 +210,39 @@ fn an_unplugged_device_answers_no_more() {
     assert_eq!(board.read(registers + 0x24, 4).unwrap(), 0xffff_ffff);
     assert_eq!(board.config_read(EDU, 0, 2).unwrap(), 0xffff);
     assert!(board.unplug(FunctionAddress::new(0, 5, 0)).is_none());
+}
+
+#[test]
+fn a_shared_line_is_asserted_as_long_as_anybody_asserts_it() {
+    let neighbour = FunctionAddress::new(0, 8, 0);
+    let devices: Vec<(_, Box<dyn Device>)> = vec![
+        (EDU, Box::new(Edu::default())),
+        (neighbour, Box::new(Edu::default())),
+    ];
+    let board = LocalBoard::new(&MemoryConfig::default(), devices).unwrap();
+    let first = set_up(&board);
+    let function = Function::new(&board, neighbour);
+    let second = first + (1 << 20);
+    function
+        .assign(&function.bars().unwrap()[0], second)
+        .unwrap();
+    function.change_command(command::MEMORY_SPACE, 0).unwrap();
+    let line = board.line(EDU, 1);
+    assert_eq!(board.line(neighbour, 1), line);
+    for registers in [first, second] {
+        board.write(registers + 0x60, 4, 1).unwrap();
+    }
+    let asserted = BoardEvent::Line {
+        line,
+        asserted: true,
+    };
+    assert_eq!(events(&board, 0), [asserted]);
+    board.write(first + 0x64, 4, 1).unwrap();
+    assert_eq!(events(&board, 0), []);
+    board.unplug(neighbour).unwrap();
+    let released = BoardEvent::Line {
+        line,
+        asserted: false,
+    };
+    assert_eq!(events(&board, 0), [released]);
 }

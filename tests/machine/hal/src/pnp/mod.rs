@@ -12,6 +12,7 @@ mod remove;
 mod root;
 mod serial;
 mod start;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

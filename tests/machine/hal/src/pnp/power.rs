@@ -13,6 +13,7 @@ use nt_sys::{
     STATUS_PENDING, SYSTEM_POWER_STATE, UCHAR, nt_success,
 };
 
+use super::watch::Watch;
 use super::{Node, Phase, PnpError};
 use crate::irp;
 
@@ -54,7 +55,10 @@ fn set_power<'a>(
 ) -> Result<(), PnpError> {
     let mut result = Ok(());
     for node in nodes {
-        let status = irp::send(node.device(), system_power(IRP_MN_SET_POWER, state)).status;
+        let location = system_power(IRP_MN_SET_POWER, state);
+        let mut watch = Watch::new(node);
+        let status = irp::send_with(node.device(), location, |irp| watch.start(irp)).status;
+        drop(watch);
         if !nt_success(status) {
             result = Err(PnpError::SetPower(status));
         }

@@ -105,6 +105,12 @@ pub(crate) fn check_pointer(lowest: usize) {
     }
 }
 
+/// Whether the innermost code on the stack that runs is a driver's.
+pub(crate) fn in_driver() -> bool {
+    let account = ACCOUNT.get();
+    account.base != 0 && account.nesting == 0
+}
+
 fn check(used: usize, routine: &'static str) {
     let limit = LIMIT.load(Relaxed);
     if used > limit {

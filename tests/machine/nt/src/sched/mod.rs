@@ -16,6 +16,7 @@ mod processor;
 mod run;
 mod state;
 pub(crate) mod time;
+mod watchdog;
 
 pub use crate::ke::thread::{JoinHandle, spawn};
 pub use choices::Choices;
@@ -28,6 +29,7 @@ pub use run::{Config, run};
 pub(crate) use run::{abandon_current, start_thread};
 pub(crate) use state::{Kernel, State, try_with, with};
 pub use state::{Kind, Place, ThreadId};
+pub use watchdog::Watchdog;
 
 use crate::bugcheck;
 use crate::counters;
@@ -96,6 +98,7 @@ pub fn switch_point(point: Point) {
     if endless {
         run_does_not_end();
     }
+    watchdog::check();
     idle::poll();
     service();
     if with(|k| k.decide(point)) {
@@ -131,6 +134,7 @@ fn deliver(interrupt: &Interrupt) {
             processor.spinning_on.take(),
         )
     });
+    watchdog::begin(before);
     counters().interrupts.increment();
     crate::trace::record("interrupt", interrupt.vector);
     (interrupt.service)();
@@ -154,10 +158,12 @@ fn deliver(interrupt: &Interrupt) {
 /// Runs due timers and the DPC queue of the current processor at DISPATCH_LEVEL.
 fn retire() {
     let before = with(|k| std::mem::replace(&mut k.here().irql, DISPATCH_LEVEL));
+    watchdog::begin(before);
     while let Some(deadline) = with(|k| k.clock.pop_due()) {
         with(|k| k.expire(deadline));
     }
     while let Some(dpc) = with(|k| k.take_dpc()) {
+        watchdog::begin_dpc();
         counters().dpcs.increment();
         crate::trace::record("dpc", dpc.object as u64);
         (dpc.run)();

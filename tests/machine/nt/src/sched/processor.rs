@@ -1,6 +1,7 @@
 //! A simulated processor: IRQL, the thread on it, interrupts and DPCs waiting for it.
 
 use super::ThreadId;
+use super::watchdog::Busy;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -64,6 +65,8 @@ pub(crate) struct Processor {
     pub(crate) active_dpc: Option<usize>,
     /// Spin lock (address) for which the processor spins.
     pub(crate) spinning_on: Option<usize>,
+    /// How long it has been kept from its threads.
+    pub(super) busy: Busy,
     pending: Vec<Interrupt>,
 }
 
@@ -76,6 +79,7 @@ impl Processor {
             dpcs: VecDeque::new(),
             active_dpc: None,
             spinning_on: None,
+            busy: Busy::default(),
             pending: Vec::new(),
         }
     }

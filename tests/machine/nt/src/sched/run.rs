@@ -6,13 +6,15 @@ use super::policy::{Policy, RoundRobin};
 use super::processor::Processor;
 use super::state::{self, Kernel, Kind, State, ThreadId, with};
 use super::time::Clock;
+use super::watchdog::Watchdog;
 use super::{Point, fiber, idle, service};
-use crate::bugcheck::{Stop, stop_machine};
+use crate::bugcheck::{self, Stop, code, stop_machine};
 use crate::ke::thread;
 use crate::mode::{self, Mode};
 use nt_sys::STATUS_SUCCESS;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::panic::PanicHookInfo;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -26,6 +28,8 @@ pub struct Config {
     pub policy: Box<dyn Policy>,
     /// How long an external board may be silent, with nothing else to happen, before the machine stops.
     pub idle_limit: Duration,
+    /// How long a processor may be kept from its threads.
+    pub watchdog: Watchdog,
     /// Bytes of host stack for each fiber: much more than a kernel stack, since frames of the host are larger.
     pub fiber_stack: usize,
     /// Bytes of kernel stack that driver code may use. Windows has 24 KiB; frames of layers that do not mark where they
@@ -50,6 +54,7 @@ impl Default for Config {
             processors: 2,
             policy: Box::new(RoundRobin::new(1)),
             idle_limit: Duration::from_secs(30),
+            watchdog: Watchdog::default(),
             fiber_stack: 1 << 20,
             kernel_stack: 64 << 10,
         }
@@ -61,12 +66,30 @@ thread_local! {
     static FIBERS: RefCell<BTreeMap<ThreadId, Fiber>> = const { RefCell::new(BTreeMap::new()) };
 }
 
+/// A panic is the machine's or a test's own mistake, except in a driver: there it is the bug check that wdk-panic makes
+/// of it, with the place in the source as its parameters.
+fn panicked(info: &PanicHookInfo<'_>) {
+    if !crate::ke::stack::in_driver() {
+        stop_machine(Stop::Internal, info);
+    }
+    let parameters = info.location().map_or([0; 4], |place| {
+        let file = place.file();
+        [
+            file.as_ptr().addr() as u64,
+            file.len() as u64,
+            place.line().into(),
+            place.column().into(),
+        ]
+    });
+    bugcheck::stop(code::RUST_PANIC, parameters, info)
+}
+
 /// Runs a machine: starts processors and a first user thread that calls `f`, and returns when that thread ends.
 /// One machine per process.
 ///
 /// A panic on any fiber is a machine stop: nothing may unwind through driver code.
 pub fn run<R: 'static>(config: Config, f: impl FnOnce() -> R + 'static) -> R {
-    std::panic::set_hook(Box::new(|info| stop_machine(Stop::Internal, info)));
+    std::panic::set_hook(Box::new(panicked));
     crate::ke::stack::set_limit(config.kernel_stack);
     mode::set(config.mode);
     state::install(Some(Kernel {
@@ -82,6 +105,7 @@ pub fn run<R: 'static>(config: Config, f: impl FnOnce() -> R + 'static) -> R {
         polling: false,
         polls_skipped: 0,
         idle_limit: config.idle_limit,
+        watchdog: config.watchdog,
         idle_for: Duration::ZERO,
         last_thread: 0,
         fiber_stack: config.fiber_stack,

@@ -4,6 +4,7 @@ use super::choices::Chooser;
 use super::policy::Candidate;
 use super::processor::{Dpc, Processor, Work};
 use super::time::{Clock, Deadline};
+use super::watchdog::Watchdog;
 use super::{DISPATCH_LEVEL, InterruptSource, PASSIVE_LEVEL, Point};
 use crate::bugcheck::{Stop, stop_machine};
 use crate::counters;
@@ -86,6 +87,7 @@ pub(crate) struct Kernel {
     pub(super) polling: bool,
     pub(super) polls_skipped: u32,
     pub(super) idle_limit: Duration,
+    pub(super) watchdog: Watchdog,
     pub(super) idle_for: Duration,
     /// When a thread (no idle loop) was last let run.
     pub(super) last_thread: u64,

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use machine_nt::bugcheck::{Stop, stop_machine};
+
 use super::transaction::{Completion, DmaTransaction, Phase};
 use crate::flat::*;
 use crate::globals::DriverGlobals;
@@ -323,7 +325,15 @@ pub(crate) unsafe extern "win64" fn WdfDmaTransactionGetBytesTransferred(
     globals: PWDF_DRIVER_GLOBALS,
     value: WDFDMATRANSACTION,
 ) -> usize {
-    transaction(globals, value).with(|state| state.transferred)
+    let transaction = transaction(globals, value);
+    let (phase, transferred) = transaction.with(|state| (state.phase, state.transferred));
+    if phase == Phase::Released && transaction.globals().verifier_on() {
+        stop_machine(
+            Stop::Misuse,
+            "WdfDmaTransactionGetBytesTransferred after Release, which has forgotten the number",
+        );
+    }
+    transferred
 }
 
 /// Lowers the transaction's longest transfer, between Initialize and Execute; otherwise an access violation, as in the published source.

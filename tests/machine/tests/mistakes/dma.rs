@@ -1,43 +1,27 @@
-//! Mistakes that drivers make, each by a driver that makes it, and how the machine stops. The numbers are those of
-//! docs/testing.md.
+//! Transactions used wrongly: M1, M2, M7, M8, M14, M15, M25.
 
-#![allow(
-    unsafe_op_in_unsafe_fn,
-    clippy::undocumented_unsafe_blocks,
-    clippy::multiple_unsafe_ops_per_block,
-    reason = "faulty drivers"
-)]
-
-mod support;
-
-use std::process::ExitCode;
 use std::ptr;
 
 use harness::{Suite, bug_check, machine_stop};
 use machine::Device;
 use machine::ddi;
 use machine::nt_sys::*;
-use support::edu::{self, Steps, TRANSFER};
 
-/// WDF_VIOLATION and its first parameters.
-const WDF_VIOLATION: u32 = 0x10D;
-const REQUEST_BUSY: u64 = 3;
-const DMA_STATE: u64 = 8;
-/// DRIVER_VERIFIER_DMA_VIOLATION and its first parameters.
-const DMA_VIOLATION: u32 = 0xE6;
+use crate::support::edu::{self, Steps, TRANSFER};
+use crate::{
+    ACCESS_VIOLATION, DMA_STATE, DMA_VIOLATION, IOMMU_FAULT, REQUEST_BUSY, UNHANDLED, WDF_VIOLATION,
+};
+
+/// First parameters of DRIVER_VERIFIER_DMA_VIOLATION.
 const FREED_WHILE_MAPPED: u64 = 0x10;
 const ZERO_LENGTH: u64 = 0x21;
-const IOMMU_FAULT: u64 = 0x26;
-/// KMODE_EXCEPTION_NOT_HANDLED, and STATUS_ACCESS_VIOLATION as its first parameter.
-const UNHANDLED: u32 = 0x1E;
-const ACCESS_VIOLATION: u64 = 0xffff_ffff_c000_0005;
 /// States of a transaction, third parameter of [`DMA_STATE`].
 const CREATED: u64 = 1;
 const INITIALIZED: u64 = 3;
 const TRANSFER_STATE: u64 = 4;
 
-fn main() -> ExitCode {
-    Suite::new()
+pub fn tests(suite: Suite) -> Suite {
+    suite
         .passes("the_sound_driver_works", the_sound_driver_works)
         .stops(
             "m1_request_completed_before_the_transaction",
@@ -103,7 +87,6 @@ fn main() -> ExitCode {
             "m25_zero_length_reaches_the_framework",
             m25_zero_length_reaches_the_framework,
         )
-        .main()
 }
 
 fn the_sound_driver_works() {
