@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use abi::info::DeviceInfo;
 use clap::{Args, Parser, Subcommand};
@@ -9,8 +10,9 @@ use clap::{Args, Parser, Subcommand};
 use crate::copy;
 use crate::device::{Device, query_info, query_statistics};
 use crate::error::Error;
+use crate::fleet::Patience;
 use crate::info::{print_info, print_rows, print_statistics};
-use crate::verify;
+use crate::verify::{self, Outcome};
 
 /// Uses a dmacard device as any program would: by ReadFile, WriteFile and DeviceIoControl.
 #[derive(Debug, Parser)]
@@ -66,6 +68,46 @@ pub struct VerifyOptions {
     /// Varies the data; the same seed makes the same requests.
     #[arg(long = "data-seed", value_name = "SEED", default_value_t = 1)]
     pub seed: u64,
+    /// Afterwards, cancel requests at random moments: one by one, all at once, by closing their handle, by the end of a
+    /// process.
+    #[arg(long)]
+    pub cancel: bool,
+    /// What it puts up with.
+    #[command(flatten)]
+    pub tolerance: Tolerance,
+}
+
+/// What a command puts up with.
+#[derive(Debug, Clone, Args)]
+pub struct Tolerance {
+    /// Exit with 0 although requests failed, if nothing else is wrong.
+    #[arg(long)]
+    pub expect_failures: bool,
+    /// Longest time without the end of any request, s, while some are waited for.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub limit: u32,
+}
+
+impl Tolerance {
+    /// The limit, as the checks take it.
+    #[must_use]
+    pub fn patience(&self) -> Patience {
+        Patience::new(Duration::from_secs(self.limit.into()))
+    }
+
+    /// A command's result, without the failures that are expected.
+    ///
+    /// # Errors
+    /// The others.
+    pub fn judge(&self, result: Result<(), Error>) -> Result<(), Error> {
+        match result {
+            Err(error) if self.expect_failures && error.is_of_device() => {
+                eprintln!("dmatest: expected: {error}");
+                Ok(())
+            }
+            result => result,
+        }
+    }
 }
 
 /// Carries out a command.
@@ -110,19 +152,40 @@ fn verify_all<D: Device>(
     out: &mut dyn io::Write,
 ) -> Result<(), Error> {
     let mut output = Ok(());
-    let verdict = verify::verify(device, info, options.seed, |outcome| {
-        let line = match &outcome.result {
-            Ok(()) => writeln!(
-                out,
-                "ok      {:11} {} requests",
-                outcome.name, outcome.requests
-            ),
-            Err(error) => writeln!(out, "FAILED  {:11} {error}", outcome.name),
-        };
+    let mut report = |outcome: &Outcome| {
+        let line = print_outcome(outcome, out);
         if output.is_ok() {
             output = line;
         }
-    });
+    };
+    let mut verdict = verify::verify(device, info, options.seed, &mut report);
+    if options.cancel && verdict.is_ok() {
+        let patience = options.tolerance.patience();
+        let cancelled = verify::verify_cancel(device, info, options.seed, &patience, &mut report);
+        verdict = verdict.and(cancelled.and_then(|tally| {
+            tally
+                .explain()
+                .for_each(|line| eprintln!("dmatest: {line}"));
+            tally.none_failed()
+        }));
+    }
     output.map_err(Error::Output)?;
-    verdict
+    options.tolerance.judge(verdict)
+}
+
+fn print_outcome(outcome: &Outcome, out: &mut dyn io::Write) -> io::Result<()> {
+    let Outcome {
+        name,
+        requests,
+        cancelled,
+        result,
+    } = outcome;
+    match (result, cancelled) {
+        (Ok(()), 0) => writeln!(out, "ok      {name:11} {requests} requests"),
+        (Ok(()), _) => writeln!(
+            out,
+            "ok      {name:11} {requests} requests, {cancelled} cancelled"
+        ),
+        (Err(error), _) => writeln!(out, "FAILED  {name:11} {error}"),
+    }
 }

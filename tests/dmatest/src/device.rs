@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::{DerefMut, Range};
+use std::time::Duration;
 
 use abi::info::DeviceInfo;
 use abi::ioctl;
@@ -60,8 +61,8 @@ impl<B> Done<B> {
     }
 }
 
-/// A device of the driver, opened for overlapped I/O.
-pub trait Device {
+/// A device of the driver, opened for overlapped I/O: a handle. Dropped, it is closed, whatever is under way.
+pub trait Device: Sized {
     /// Memory a request can use. Its first byte lies at the start of a page.
     type Buffer: DerefMut<Target = [u8]>;
     /// A request on its way. It owns its buffer: a request dropped before [`Device::wait`] is cancelled and waited
@@ -87,8 +88,58 @@ pub trait Device {
         range: Range<usize>,
     ) -> Self::Pending;
 
-    /// Waits for the end of a request.
+    /// Waits for the end of a request. Any handle will do, also when the one it was made by has been closed.
     fn wait(&self, pending: Self::Pending) -> Done<Self::Buffer>;
+
+    /// Waits for the end of a request, but not for longer than `limit`; whether it has ended.
+    fn wait_for(&self, pending: &Self::Pending, limit: Duration) -> bool;
+
+    /// `CancelIoEx` for one request of this handle.
+    ///
+    /// # Errors
+    /// [`Win32Error::NOT_FOUND`] if it has ended.
+    fn cancel(&self, pending: &Self::Pending) -> Result<(), Win32Error>;
+
+    /// `CancelIoEx` for all requests of this handle and its duplicates.
+    ///
+    /// # Errors
+    /// [`Win32Error::NOT_FOUND`] if there is none.
+    fn cancel_all(&self) -> Result<(), Win32Error>;
+
+    /// Opens the device once more: another file object.
+    ///
+    /// # Errors
+    /// [`Error::Open`].
+    fn reopen(&self) -> Result<Self, Error>;
+
+    /// `DuplicateHandle`: another handle of the same file object.
+    ///
+    /// # Errors
+    /// [`Error::Open`].
+    fn duplicate(&self) -> Result<Self, Error>;
+
+    /// Runs `work` on `count` threads at once, each with its number from 0 on and a file object of its own, and returns
+    /// their results in this order.
+    ///
+    /// # Errors
+    /// As [`Device::reopen`]; no thread has run then.
+    fn on_threads<T, W>(&self, count: usize, work: W) -> Result<Vec<T>, Error>
+    where
+        T: Send + 'static,
+        W: Fn(usize, &Self) -> T + Send + Sync + 'static;
+
+    /// Has another process open the device, start `reads` reads of `length` bytes at the start of the device's memory,
+    /// and end without waiting for them. Returns when the process has ended.
+    ///
+    /// # Errors
+    /// [`Error::Process`], and those of opening the device there.
+    fn abandon(&self, reads: usize, length: usize) -> Result<(), Error>;
+
+    /// Time since some moment before the device was opened: virtual where the machine's is.
+    fn now(&self) -> Duration;
+
+    /// Waits.
+    fn sleep(&self, time: Duration);
 
     /// `DeviceIoControl`, waited for: the bytes returned into `output`.
     ///

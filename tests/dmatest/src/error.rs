@@ -43,6 +43,7 @@ win32_errors! {
     BUSY = 170, "the device is busy";
     MORE_DATA = 234, "more data is available";
     OPERATION_ABORTED = 995, "cancelled";
+    NOT_FOUND = 1168, "there is nothing to cancel";
     IO_DEVICE = 1117, "the device reported an error";
     DEVICE_REMOVED = 1617, "the device is gone";
     DEVICE_NOT_CONNECTED = 1167, "the device is not connected";
@@ -124,6 +125,20 @@ pub enum Error {
         /// Bytes returned.
         length: usize,
     },
+    /// A request did not end in time.
+    #[error("{0}")]
+    Hung(String),
+    /// Requests failed that should not have; each kind has been reported.
+    #[error("{failed} of {requests} requests failed")]
+    RequestsFailed {
+        /// Those that failed.
+        failed: u64,
+        /// All of them.
+        requests: u64,
+    },
+    /// Another process of this program did not do what it was started for.
+    #[error("a process of this program: {0}")]
+    Process(String),
     /// What came back is not what went out.
     #[error("{0}")]
     Mismatch(String),
@@ -148,4 +163,15 @@ pub enum Error {
     #[cfg(not(windows))]
     #[error("{0}")]
     Machine(String),
+}
+
+impl Error {
+    /// Whether it is a device that does not do what it is asked for, or is not there any more; and nothing worse.
+    #[must_use]
+    pub fn is_of_device(&self) -> bool {
+        matches!(
+            crate::exit::code(self),
+            crate::exit::REQUEST | crate::exit::NO_DEVICE
+        )
+    }
 }

@@ -3,7 +3,7 @@
 //! | code | meaning |
 //! |---|---|
 //! | 0 | done; for `copy`, `demo` and `verify`: and every byte came back as it went out |
-//! | 1 | data differs, or a check of `verify` failed |
+//! | 1 | data differs, a check of `verify` failed, or a request of `stress` did not end |
 //! | 2 | the command line is wrong |
 //! | 3 | no device, or the device has not started |
 //! | 4 | access denied: the device is for administrators and the system |
@@ -29,15 +29,18 @@ pub const SURROUNDINGS: u8 = 6;
 #[must_use]
 pub fn code(error: &Error) -> u8 {
     match error {
-        Error::Mismatch(_) | Error::ChecksFailed(_) => DIFFERENT,
+        Error::Mismatch(_) | Error::Hung(_) | Error::ChecksFailed(_) => DIFFERENT,
         Error::NoDevice => NO_DEVICE,
         Error::Open { error, .. } if *error == Win32Error::ACCESS_DENIED => DENIED,
         Error::Open { .. } => NO_DEVICE,
         Error::Transfer { .. }
         | Error::Short { .. }
         | Error::Control { .. }
+        | Error::RequestsFailed { .. }
         | Error::ShortAnswer { .. } => REQUEST,
-        Error::OutOfMemory(_) | Error::File { .. } | Error::Output(_) => SURROUNDINGS,
+        Error::OutOfMemory(_) | Error::Process(_) | Error::File { .. } | Error::Output(_) => {
+            SURROUNDINGS
+        }
         #[cfg(not(windows))]
         Error::Machine(_) => SURROUNDINGS,
     }

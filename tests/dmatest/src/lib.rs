@@ -13,11 +13,18 @@ pub mod error;
 pub mod exit;
 #[cfg(test)]
 mod fake;
+pub mod fleet;
 pub mod info;
 #[cfg(not(windows))]
 pub mod machine_device;
 pub mod pattern;
+pub mod place;
 pub mod progress;
+pub mod shadow;
+pub mod sizes;
+pub mod tally;
+#[cfg(any(windows, test))]
+mod thread;
 pub mod verify;
 #[cfg(windows)]
 pub mod windows;

@@ -4,12 +4,15 @@ use std::error::Error as _;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 
 use abi::guid::DEVICE_INTERFACE;
 use clap::{Args, ValueEnum};
 use machine::fault::{FaultPlan, Shim};
 use machine::nt_sys::GUID;
-use machine::user::{Access, Completion, File, Overlapped, Process, Token, UserBuffer};
+use machine::user::{
+    self, Access, Completion, File, Overlapped, Process, Thread, Token, UserBuffer,
+};
 use machine::{Config, DriverSource, Machine, MachineError, Session};
 
 use crate::cli::{self, Cli, Command};
@@ -139,6 +142,11 @@ pub fn run(cli: &Cli) -> Result<(), Error> {
             Command::Device(command) => cli::run(&device, command),
             Command::Demo(options) => demo::run(machine, &device, options),
         };
+        if matches!(result, Err(Error::Hung(_))) {
+            // Neither the handle nor the device would go: the machine ends as it is.
+            std::mem::forget(device);
+            return result;
+        }
         drop(device);
         machine.shut_down();
         result?;
@@ -186,6 +194,7 @@ impl Drop for FaultReport {
 /// A device of the driver in a machine, opened by a process of its own.
 pub struct MachineDevice {
     file: File,
+    path: String,
     process: Rc<Process>,
 }
 
@@ -210,13 +219,21 @@ impl MachineDevice {
             .into_iter()
             .nth(index)
             .ok_or(Error::NoDevice)?;
-        let file = process
-            .open(&path, Access::READ_WRITE)
-            .map_err(|error| Error::Open {
+        Self::open_path(process, path)
+    }
+
+    fn open_path(process: Rc<Process>, path: String) -> Result<Self, Error> {
+        match process.open(&path, Access::READ_WRITE) {
+            Ok(file) => Ok(Self {
+                file,
                 path,
-                error: Win32Error(error.0),
-            })?;
-        Ok(Self { file, process })
+                process,
+            }),
+            Err(error) => Err(Error::Open {
+                path,
+                error: win32(error),
+            }),
+        }
     }
 
     /// The handle, for what the trait does not offer.
@@ -230,6 +247,10 @@ impl MachineDevice {
     pub fn process(&self) -> &Process {
         &self.process
     }
+}
+
+fn win32(error: user::Win32Error) -> Win32Error {
+    Win32Error(error.0)
 }
 
 impl Device for MachineDevice {
@@ -258,9 +279,82 @@ impl Device for MachineDevice {
     fn wait(&self, pending: Overlapped) -> Done<UserBuffer> {
         let Completion { result, buffer, .. } = pending.wait();
         Done {
-            result: result.map_err(|error| Win32Error(error.0)),
+            result: result.map_err(win32),
             buffer,
         }
+    }
+
+    fn wait_for(&self, pending: &Overlapped, limit: Duration) -> bool {
+        pending.wait_for(limit)
+    }
+
+    fn cancel(&self, pending: &Overlapped) -> Result<(), Win32Error> {
+        pending.cancel().map_err(win32)
+    }
+
+    fn cancel_all(&self) -> Result<(), Win32Error> {
+        self.file.cancel_all().map_err(win32)
+    }
+
+    fn reopen(&self) -> Result<Self, Error> {
+        Self::open_path(Rc::clone(&self.process), self.path.clone())
+    }
+
+    fn duplicate(&self) -> Result<Self, Error> {
+        let path = self.path.clone();
+        match self.process.duplicate(&self.file) {
+            Ok(file) => Ok(Self {
+                file,
+                path,
+                process: Rc::clone(&self.process),
+            }),
+            Err(error) => Err(Error::Open {
+                path,
+                error: win32(error),
+            }),
+        }
+    }
+
+    fn on_threads<T, W>(&self, count: usize, work: W) -> Result<Vec<T>, Error>
+    where
+        T: Send + 'static,
+        W: Fn(usize, &Self) -> T + Send + Sync + 'static,
+    {
+        let devices: Vec<Self> = (0..count)
+            .map(|_| self.reopen())
+            .collect::<Result<_, _>>()?;
+        let work = Rc::new(work);
+        let threads: Vec<Thread<T>> = devices
+            .into_iter()
+            .enumerate()
+            .map(|(index, device)| {
+                let work = Rc::clone(&work);
+                self.process
+                    .spawn(&format!("worker {index}"), move || work(index, &device))
+            })
+            .collect();
+        Ok(threads.into_iter().map(Thread::join).collect())
+    }
+
+    fn abandon(&self, reads: usize, length: usize) -> Result<(), Error> {
+        let other = Self::open_path(Rc::new(self.process.create_process()), self.path.clone())?;
+        let requests: Vec<Overlapped> = (0..reads)
+            .map(|_| {
+                let buffer = other.buffer(length)?;
+                Ok(other.start(Direction::Read, 0, buffer, 0..length))
+            })
+            .collect::<Result<_, Error>>()?;
+        other.process.exit();
+        drop(requests);
+        Ok(())
+    }
+
+    fn now(&self) -> Duration {
+        user::now()
+    }
+
+    fn sleep(&self, time: Duration) {
+        user::sleep(time);
     }
 
     fn control(&self, code: u32, input: &[u8], output: &mut [u8]) -> Result<usize, Win32Error> {
@@ -274,7 +368,7 @@ impl Device for MachineDevice {
             .file
             .control(code, buffer, 0..input_end, input_end..end);
         let Completion { result, buffer, .. } = request.wait();
-        let length = result.map_err(|error| Win32Error(error.0))?;
+        let length = result.map_err(win32)?;
         output[..length].copy_from_slice(&buffer[input_end..input_end + length]);
         Ok(length)
     }

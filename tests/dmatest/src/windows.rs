@@ -1,12 +1,16 @@
 //! The device on Windows: an interface of the driver, opened for overlapped I/O.
 
 mod discovery;
+mod handle;
 mod overlapped;
 
+use std::env;
 use std::ops::{Deref, DerefMut, Range};
 use std::os::windows::io::{FromRawHandle, OwnedHandle};
+use std::process::Command;
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use windows_sys::Win32::Foundation::{
     GENERIC_READ, GENERIC_WRITE, GetLastError, INVALID_HANDLE_VALUE,
@@ -17,7 +21,9 @@ use windows_sys::Win32::Storage::FileSystem::{
 
 use crate::device::{Device, Direction, Done};
 use crate::error::{Error, Win32Error};
+use crate::thread;
 
+use handle::Handle;
 pub use overlapped::Pending;
 use overlapped::Request;
 
@@ -27,7 +33,8 @@ const PAGE: usize = 4096;
 /// A device of the driver.
 #[derive(Debug)]
 pub struct WindowsDevice {
-    handle: Arc<OwnedHandle>,
+    handle: Arc<Handle>,
+    path: Vec<u16>,
 }
 
 impl WindowsDevice {
@@ -40,6 +47,10 @@ impl WindowsDevice {
             .into_iter()
             .next()
             .ok_or(Error::NoDevice)?;
+        Self::open_path(path)
+    }
+
+    fn open_path(path: Vec<u16>) -> Result<Self, Error> {
         // SAFETY: the path ends with a zero; the other pointers may be null.
         let handle = unsafe {
             CreateFileW(
@@ -58,10 +69,23 @@ impl WindowsDevice {
                 error: last_error(),
             });
         }
-        Ok(Self {
-            // SAFETY: the handle has just been made and nobody else has it.
-            handle: Arc::new(unsafe { OwnedHandle::from_raw_handle(handle) }),
-        })
+        // SAFETY: the handle has just been made and nobody else has it.
+        let handle = unsafe { OwnedHandle::from_raw_handle(handle) };
+        Ok(Self::new(handle, path))
+    }
+
+    fn new(handle: OwnedHandle, path: Vec<u16>) -> Self {
+        Self {
+            handle: Arc::new(Handle::new(handle)),
+            path,
+        }
+    }
+}
+
+impl Drop for WindowsDevice {
+    fn drop(&mut self) {
+        // Requests under way share the handle, and must not keep it open.
+        self.handle.close();
     }
 }
 
@@ -129,6 +153,66 @@ impl Device for WindowsDevice {
     fn wait(&self, pending: Pending) -> Done<Buffer> {
         let (result, buffer) = pending.wait();
         Done { result, buffer }
+    }
+
+    fn wait_for(&self, pending: &Pending, limit: Duration) -> bool {
+        pending.wait_for(limit)
+    }
+
+    fn cancel(&self, pending: &Pending) -> Result<(), Win32Error> {
+        pending.cancel()
+    }
+
+    fn cancel_all(&self) -> Result<(), Win32Error> {
+        self.handle.cancel(ptr::null())
+    }
+
+    fn reopen(&self) -> Result<Self, Error> {
+        Self::open_path(self.path.clone())
+    }
+
+    fn duplicate(&self) -> Result<Self, Error> {
+        match self.handle.duplicate() {
+            Ok(handle) => Ok(Self::new(handle, self.path.clone())),
+            Err(error) => Err(Error::Open {
+                path: discovery::text(&self.path),
+                error,
+            }),
+        }
+    }
+
+    fn on_threads<T, W>(&self, count: usize, work: W) -> Result<Vec<T>, Error>
+    where
+        T: Send + 'static,
+        W: Fn(usize, &Self) -> T + Send + Sync + 'static,
+    {
+        let devices: Vec<Self> = (0..count)
+            .map(|_| self.reopen())
+            .collect::<Result<_, _>>()?;
+        Ok(thread::in_parallel(devices, work))
+    }
+
+    fn abandon(&self, reads: usize, length: usize) -> Result<(), Error> {
+        let failed = |what: &dyn std::fmt::Display| Error::Process(what.to_string());
+        let program = env::current_exe().map_err(|error| failed(&error))?;
+        let status = Command::new(program)
+            .args(["abandon", &reads.to_string(), &length.to_string()])
+            .status()
+            .map_err(|error| failed(&error))?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(failed(&status))
+        }
+    }
+
+    fn now(&self) -> Duration {
+        static START: OnceLock<Instant> = OnceLock::new();
+        START.get_or_init(Instant::now).elapsed()
+    }
+
+    fn sleep(&self, time: Duration) {
+        std::thread::sleep(time);
     }
 
     fn control(&self, code: u32, input: &[u8], output: &mut [u8]) -> Result<usize, Win32Error> {

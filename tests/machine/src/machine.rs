@@ -21,7 +21,7 @@ use crate::config::{Config, Device, Interrupts};
 use crate::driver::LoadedDriver;
 use crate::faults;
 use crate::inf::{RegistryData, RegistryValue};
-use crate::user::{Descriptor, Process, SddlError, Token};
+use crate::user::{self, Descriptor, Process, SddlError, Token};
 
 /// Where an INF says that a device may use messages.
 const MSI_SUPPORTED: &str = "MSISupported";
@@ -295,7 +295,7 @@ impl Machine {
 
     /// Has the calling thread sleep, in the machine's time.
     pub fn sleep(&self, time: Duration) {
-        crate::user::sleep(time);
+        user::sleep(time);
     }
 
     /// Hears what the board has to say, and waits until the PnP manager has done what it was told to do by others than its

@@ -10,11 +10,13 @@
 use std::cell::{Cell, RefCell};
 use std::process::ExitCode;
 use std::ptr;
+use std::rc::Rc;
+use std::time::Duration;
 
 use harness::{Suite, bug_check};
 use machine::nt_sys::*;
 use machine::testdriver::TestDriver;
-use machine::user::{Access, File, Process, Token, Win32Error, wait_any};
+use machine::user::{self, Access, File, Process, Token, Win32Error, wait_any};
 use machine::{Config, Device, DriverSource};
 use machine_nt::exports::{
     IoCreateDevice, IoCreateSymbolicLink, IoReleaseCancelSpinLock, IofCompleteRequest,
@@ -72,6 +74,15 @@ fn main() -> ExitCode {
             a_process_that_ends_cancels_and_closes,
         )
         .passes("waiting_for_any_of_several", waiting_for_any_of_several)
+        .passes("a_wait_ends_at_its_limit", a_wait_ends_at_its_limit)
+        .passes(
+            "the_last_of_several_handles_closes_the_file",
+            the_last_of_several_handles_closes_the_file,
+        )
+        .passes(
+            "a_thread_that_ends_cancels_its_own_requests",
+            a_thread_that_ends_cancels_its_own_requests,
+        )
         .stops(
             "information_beyond_the_buffer",
             bug_check(0x50),
@@ -475,6 +486,54 @@ fn waiting_for_any_of_several() {
         assert_eq!(wait_any(&[first, second, third]), 1);
         machine_nt::sched::spawn("driver", machine_nt::sched::Kind::System, release_one);
         assert_eq!(wait_any(&[third, first]), 1);
+    });
+}
+
+fn a_wait_ends_at_its_limit() {
+    with_device(DO_DIRECT_IO, |process| {
+        ANSWER.set(Answer::Hold);
+        let file = open(process);
+        let request = file.read(0, process.buffer(4).expect("memory"), 0..4);
+        let (before, limit) = (user::now(), Duration::from_millis(70));
+        assert!(!request.wait_for(limit));
+        let waited = user::now() - before;
+        assert!((limit..limit * 2).contains(&waited), "{waited:?}");
+        release_one();
+        assert!(request.wait_for(Duration::ZERO));
+    });
+}
+
+fn the_last_of_several_handles_closes_the_file() {
+    with_device(DO_DIRECT_IO, |process| {
+        ANSWER.set(Answer::Hold);
+        let file = open(process);
+        let duplicate = process.duplicate(&file).expect("the process lives");
+        let request = file.read(0, process.buffer(4).expect("memory"), 0..4);
+        drop(file);
+        assert!(!majors().contains(&IRP_MJ_CLEANUP));
+        duplicate.cancel_all().expect("under way");
+        let aborted = Err(Win32Error::OPERATION_ABORTED);
+        assert_eq!(request.wait().result, aborted);
+        drop(duplicate);
+        let expected = [IRP_MJ_CREATE, IRP_MJ_READ, IRP_MJ_CLEANUP, IRP_MJ_CLOSE];
+        assert_eq!(majors(), expected);
+    });
+}
+
+fn a_thread_that_ends_cancels_its_own_requests() {
+    with_device(DO_DIRECT_IO, |process| {
+        ANSWER.set(Answer::Hold);
+        let process = Rc::new(process.create_process());
+        let file = Rc::new(open(&process));
+        let ours = file.read(0, process.buffer(4).expect("memory"), 0..4);
+        let (user, handle) = (Rc::clone(&process), Rc::clone(&file));
+        let thread = process.spawn("reader", move || {
+            handle.read(0, user.buffer(4).expect("memory"), 0..4)
+        });
+        let theirs = thread.join();
+        assert!(theirs.has_ended() && !ours.has_ended());
+        release_one();
+        assert_eq!(ours.wait().result, Ok(0));
     });
 }
 

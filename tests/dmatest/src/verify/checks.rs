@@ -3,11 +3,12 @@
 use abi::info::{DeviceKind, InterruptKind};
 use abi::ioctl;
 
-use super::expected_answer;
-use super::model::{Model, Place};
+use super::model::Model;
+use super::{Check, expected_answer};
 use crate::device::{Device, Direction, query_info, query_statistics};
 use crate::error::{Error, Win32Error};
 use crate::pattern;
+use crate::place::Place;
 
 /// Sizes every device must move, if its memory is large enough.
 const SIZES: [usize; 7] = [1, 2, 3, 511, 512, 513, 4095];
@@ -16,10 +17,8 @@ const SHIFTS: [usize; 8] = [1, 2, 3, 7, 64, 511, 4093, 4095];
 /// Requests under way at once.
 const AT_ONCE: usize = 16;
 
-type Check<'d, D> = fn(&mut Model<'d, D>) -> Result<(), Error>;
-
 /// Names and checks.
-pub(super) fn all<'d, D: Device>() -> [(&'static str, Check<'d, D>); 9] {
+pub(super) fn all<'d, D: Device>() -> [Check<Model<'d, D>>; 9] {
     [
         ("info", info),
         ("control", control),

@@ -1,55 +1,11 @@
 //! The device's memory as it must be, and requests that are held against it.
 
-use std::ops::Range;
-
 use abi::info::DeviceInfo;
 
 use crate::device::{Device, Direction, Done};
 use crate::error::{Error, Win32Error};
-use crate::pattern::{self, Pattern};
-
-/// Bytes before and after a request's part of a buffer that must not change, at least.
-const GUARD: usize = 64;
-/// What they hold.
-const GUARD_BYTE: u8 = 0xc3;
-
-/// A request's place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    /// Where in the device's memory.
-    pub offset: u64,
-    /// Bytes.
-    pub length: usize,
-    /// Where in a page the buffer starts, 0 to 4095, and beyond: pages skipped.
-    pub shift: usize,
-}
-
-impl Place {
-    /// `length` bytes at `offset`, the buffer on a page's start.
-    #[must_use]
-    pub fn new(offset: u64, length: usize) -> Self {
-        Self {
-            offset,
-            length,
-            shift: 0,
-        }
-    }
-
-    /// The same with another alignment of the buffer.
-    #[must_use]
-    pub fn shifted(self, shift: usize) -> Self {
-        Self { shift, ..self }
-    }
-
-    fn range(self) -> Range<usize> {
-        self.shift..self.shift + self.length
-    }
-
-    /// The bytes of the device's memory; the place must have been checked to lie in it.
-    fn memory(self) -> Range<usize> {
-        self.offset as usize..self.offset as usize + self.length
-    }
-}
+use crate::pattern::Pattern;
+use crate::place::{GUARD, Place};
 
 /// A request under way, with what is needed to judge it.
 pub struct Underway<D: Device> {
@@ -181,7 +137,7 @@ impl<'d, D: Device> Model<'d, D> {
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub fn start_write(&mut self, place: Place, pattern: Pattern) -> Result<Underway<D>, Error> {
-        let mut buffer = self.buffer(place)?;
+        let mut buffer = place.buffer(self.device)?;
         pattern.fill(place.offset, &mut buffer[place.range()]);
         self.memory[place.memory()].copy_from_slice(&buffer[place.range()]);
         Ok(self.start(Direction::Write, place, buffer))
@@ -192,7 +148,7 @@ impl<'d, D: Device> Model<'d, D> {
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub fn start_read(&mut self, place: Place) -> Result<Underway<D>, Error> {
-        let mut buffer = self.buffer(place)?;
+        let mut buffer = place.buffer(self.device)?;
         for (byte, expected) in buffer[place.range()]
             .iter_mut()
             .zip(&self.memory[place.memory()])
@@ -224,7 +180,7 @@ impl<'d, D: Device> Model<'d, D> {
                 .iter_mut()
                 .for_each(|byte| *byte = !*byte);
         }
-        check(direction, place, &before, &buffer)
+        place.check(direction, &before, &buffer)
     }
 
     /// Makes a request that must get `answer` and change nothing.
@@ -237,7 +193,7 @@ impl<'d, D: Device> Model<'d, D> {
         place: Place,
         answer: Result<usize, Win32Error>,
     ) -> Result<(), Error> {
-        let buffer = self.buffer(place)?;
+        let buffer = place.buffer(self.device)?;
         let Underway {
             pending, before, ..
         } = self.start(direction, place, buffer);
@@ -248,13 +204,7 @@ impl<'d, D: Device> Model<'d, D> {
                 place.length, place.offset
             )));
         }
-        check(direction, place, &before, &buffer)
-    }
-
-    fn buffer(&self, place: Place) -> Result<D::Buffer, Error> {
-        let mut buffer = self.device.buffer(place.range().end + GUARD)?;
-        buffer.fill(GUARD_BYTE);
-        Ok(buffer)
+        place.check(direction, &before, &buffer)
     }
 
     fn start(&mut self, direction: Direction, place: Place, buffer: D::Buffer) -> Underway<D> {
@@ -282,16 +232,5 @@ impl<'d, D: Device> Model<'d, D> {
                 )
             })
             .collect()
-    }
-}
-
-/// Compares a buffer with what it must be after a request.
-fn check(direction: Direction, place: Place, expected: &[u8], found: &[u8]) -> Result<(), Error> {
-    match pattern::difference(expected, found) {
-        None => Ok(()),
-        Some(difference) => Err(Error::Mismatch(format!(
-            "after a {direction} of {} bytes at offset {} (buffer from byte {}), {difference}",
-            place.length, place.offset, place.shift
-        ))),
     }
 }

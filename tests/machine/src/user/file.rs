@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
+use std::time::Duration;
 
 use nt_sys::*;
 
@@ -18,12 +19,19 @@ use super::status::Win32Error;
 /// last request has come back.
 pub struct File(Rc<Handle>);
 
-/// What an entry of a process's handle table stands for.
+/// An entry of a process's handle table.
 pub(super) struct Handle {
-    object: FileObject,
+    opened: Rc<Opened>,
     access: Access,
     closed: Cell<bool>,
-    /// Requests under way, for cancelling them all.
+}
+
+/// What handles stand for: a file object, and what the I/O manager knows of it.
+struct Opened {
+    object: FileObject,
+    /// Handles that have not been closed.
+    handles: Cell<usize>,
+    /// Requests under way, whichever handle they were made by.
     requests: RefCell<Vec<Weak<Pin<Box<Issued>>>>>,
 }
 
@@ -64,12 +72,20 @@ impl File {
         // SAFETY: by the caller's promise.
         let object = unsafe { FileObject::new(device, name, access) };
         calls::create(&object, access).map_err(Win32Error::from_status)?;
-        Ok(Self(Rc::new(Handle {
+        let opened = Rc::new(Opened {
             object,
-            access,
-            closed: Cell::new(false),
+            handles: Cell::new(0),
             requests: RefCell::new(Vec::new()),
-        })))
+        });
+        Ok(Self(Handle::new(opened, access)))
+    }
+
+    /// Another handle of the same file object.
+    pub(super) fn duplicate(&self) -> Result<Self, Win32Error> {
+        if self.0.closed.get() {
+            return Err(Win32Error::INVALID_HANDLE);
+        }
+        Ok(Self(Handle::new(Rc::clone(&self.0.opened), self.0.access)))
     }
 
     pub(super) fn handle(&self) -> &Rc<Handle> {
@@ -117,7 +133,7 @@ impl File {
         self.0.start(allowed, operation, buffer)
     }
 
-    /// CancelIoEx for every request of this handle that is under way.
+    /// CancelIoEx for every request of this handle's file object that is under way, those made by a duplicate included.
     ///
     /// # Errors
     /// [`Win32Error::NOT_FOUND`] if there is none.
@@ -133,27 +149,72 @@ impl Drop for File {
 }
 
 impl Handle {
+    fn new(opened: Rc<Opened>, access: Access) -> Rc<Self> {
+        opened.handles.update(|handles| handles + 1);
+        Rc::new(Self {
+            opened,
+            access,
+            closed: Cell::new(false),
+        })
+    }
+
     pub(super) fn cancel_all(&self) -> Result<(), Win32Error> {
-        let under_way = self.under_way();
-        under_way.iter().for_each(|issued| {
-            issued.cancel();
-        });
-        (!under_way.is_empty())
-            .then_some(())
-            .ok_or(Win32Error::NOT_FOUND)
+        if cancel(&self.opened.under_way()) {
+            Ok(())
+        } else {
+            Err(Win32Error::NOT_FOUND)
+        }
     }
 
     pub(super) fn wait_all(&self) {
-        for issued in self.under_way() {
-            issued.wait();
+        wait(&self.opened.under_way());
+    }
+
+    /// Cancels the requests of the current thread, and waits for them.
+    pub(super) fn end_thread(&self) {
+        let mut issued = self.opened.under_way();
+        issued.retain(|issued| issued.is_of_current_thread());
+        cancel(&issued);
+        wait(&issued);
+    }
+
+    /// CloseHandle: the driver hears of the last handle.
+    pub(super) fn close(&self) {
+        if self.closed.replace(true) {
+            return;
+        }
+        let left = self.opened.handles.get() - 1;
+        self.opened.handles.set(left);
+        if left == 0 {
+            calls::cleanup(&self.opened.object);
         }
     }
 
-    /// CloseHandle: the driver hears of it once.
-    pub(super) fn close(&self) {
-        if !self.closed.replace(true) {
-            calls::cleanup(&self.object);
-        }
+    fn start(&self, allowed: bool, operation: Operation, buffer: UserBuffer) -> Overlapped {
+        let started = if self.closed.get() {
+            Err(STATUS_INVALID_HANDLE)
+        } else if allowed {
+            calls::start(&self.opened.object, operation)
+        } else {
+            Err(STATUS_ACCESS_DENIED)
+        };
+        let state = match started {
+            Ok(issued) => {
+                let issued = Rc::new(issued);
+                self.opened.add(&issued);
+                State::Issued(issued)
+            }
+            Err(status) => State::Refused(status),
+        };
+        Overlapped { state, buffer }
+    }
+}
+
+impl Opened {
+    fn add(&self, issued: &Rc<Pin<Box<Issued>>>) {
+        let mut requests = self.requests.borrow_mut();
+        requests.retain(|request| request.strong_count() > 0);
+        requests.push(Rc::downgrade(issued));
     }
 
     fn under_way(&self) -> Vec<Rc<Pin<Box<Issued>>>> {
@@ -164,26 +225,19 @@ impl Handle {
             .filter(|issued| !issued.has_ended())
             .collect()
     }
+}
 
-    fn start(&self, allowed: bool, operation: Operation, buffer: UserBuffer) -> Overlapped {
-        let started = if self.closed.get() {
-            Err(STATUS_INVALID_HANDLE)
-        } else if allowed {
-            calls::start(&self.object, operation)
-        } else {
-            Err(STATUS_ACCESS_DENIED)
-        };
-        let state = match started {
-            Ok(issued) => {
-                let issued = Rc::new(issued);
-                let mut requests = self.requests.borrow_mut();
-                requests.retain(|request| request.strong_count() > 0);
-                requests.push(Rc::downgrade(&issued));
-                State::Issued(issued)
-            }
-            Err(status) => State::Refused(status),
-        };
-        Overlapped { state, buffer }
+/// Whether there was any to cancel.
+fn cancel(requests: &[Rc<Pin<Box<Issued>>>]) -> bool {
+    requests.iter().for_each(|issued| {
+        issued.cancel();
+    });
+    !requests.is_empty()
+}
+
+fn wait(requests: &[Rc<Pin<Box<Issued>>>]) {
+    for issued in requests {
+        issued.wait();
     }
 }
 
@@ -208,6 +262,15 @@ impl Overlapped {
                 Ok(())
             }
             _ => Err(Win32Error::NOT_FOUND),
+        }
+    }
+
+    /// WaitForSingleObject on the request's event: whether the request ends within `limit` of virtual time.
+    #[must_use]
+    pub fn wait_for(&self, limit: Duration) -> bool {
+        match &self.state {
+            State::Issued(issued) => issued.wait_for(limit),
+            State::Refused(_) => true,
         }
     }
 

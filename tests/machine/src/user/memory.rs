@@ -29,6 +29,11 @@ impl Pool {
         })
     }
 
+    /// A pool of the same memory.
+    pub(crate) fn another(&self) -> Arc<Self> {
+        Self::new(Arc::clone(&self.memory))
+    }
+
     /// Pages in use.
     pub(crate) fn in_use(&self) -> usize {
         self.pages.load(Ordering::Relaxed)

@@ -15,4 +15,4 @@ pub use memory::UserBuffer;
 pub use process::Process;
 pub use security::{Access, Descriptor, SddlError, Token};
 pub use status::Win32Error;
-pub use thread::{Thread, relinquish, sleep};
+pub use thread::{Thread, now, relinquish, sleep};

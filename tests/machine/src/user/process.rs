@@ -13,6 +13,7 @@ use super::file::{File, Handle};
 use super::memory::{Pool, UserBuffer};
 use super::security::{Access, Descriptor, Token};
 use super::status::Win32Error;
+use super::thread::Thread;
 
 /// A user-mode process.
 pub struct Process {
@@ -59,10 +60,60 @@ impl Process {
         // SAFETY: the reference that came with the name; the file object has one of its own.
         unsafe { ob::dereference(device.cast()) };
         let file = opened?;
+        self.add(&file);
+        Ok(file)
+    }
+
+    /// DuplicateHandle into the same process, with the same access. The driver does not hear of it.
+    ///
+    /// # Errors
+    /// [`Win32Error::INVALID_HANDLE`] if the process has ended.
+    pub fn duplicate(&self, file: &File) -> Result<File, Win32Error> {
+        let duplicate = file.duplicate()?;
+        self.add(&duplicate);
+        Ok(duplicate)
+    }
+
+    fn add(&self, file: &File) {
         let mut handles = self.handles.borrow_mut();
         handles.retain(|handle| handle.strong_count() > 0);
         handles.push(Rc::downgrade(file.handle()));
-        Ok(file)
+    }
+
+    /// CreateProcess: a process of the same user.
+    #[must_use]
+    pub fn create_process(&self) -> Self {
+        Self {
+            token: self.token,
+            descriptor: self.descriptor.clone(),
+            pool: self.pool.another(),
+            handles: RefCell::new(Vec::new()),
+        }
+    }
+
+    /// CreateThread. What a thread has under way when it ends is cancelled and waited for.
+    pub fn spawn<T: 'static>(
+        self: &Rc<Self>,
+        name: &str,
+        f: impl FnOnce() -> T + 'static,
+    ) -> Thread<T> {
+        let process = Rc::clone(self);
+        Thread::spawn(name, move || {
+            let value = f();
+            process.end_thread();
+            value
+        })
+    }
+
+    fn end_thread(&self) {
+        for handle in self.live_handles() {
+            handle.end_thread();
+        }
+    }
+
+    fn live_handles(&self) -> Vec<Rc<Handle>> {
+        let handles = self.handles.borrow();
+        handles.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Memory for requests, starting on a page.
@@ -75,8 +126,8 @@ impl Process {
 
     /// The process ends: its requests are cancelled, and its handles closed once they have come back.
     pub fn exit(&self) {
-        let handles: Vec<_> = self.handles.borrow_mut().drain(..).collect();
-        let handles: Vec<_> = handles.iter().filter_map(Weak::upgrade).collect();
+        let handles = self.live_handles();
+        self.handles.borrow_mut().clear();
         for handle in &handles {
             // Nothing to cancel is no error here.
             let _ = handle.cancel_all();

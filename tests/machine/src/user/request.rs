@@ -12,6 +12,7 @@ use std::cell::{Cell, UnsafeCell};
 use std::ffi::c_void;
 use std::pin::Pin;
 use std::ptr;
+use std::time::Duration;
 
 use machine_nt::bugcheck::{self, code};
 use machine_nt::counters;
@@ -24,6 +25,7 @@ use machine_nt::mm::probe_and_lock;
 use nt_sys::*;
 
 use super::object::FileObject;
+use super::thread::relative;
 
 /// Pool tag of buffered data, as the I/O manager's.
 const TAG: u32 = u32::from_le_bytes(*b"Io  ");
@@ -146,6 +148,29 @@ impl Issued {
                 return ended;
             }
         }
+    }
+
+    /// Waits until the IRP has come back, but not for longer than `limit`; whether it has.
+    pub(super) fn wait_for(&self, limit: Duration) -> bool {
+        let mut timeout = relative(limit);
+        // SAFETY: the event lives as long as `self`, the timeout is a local variable.
+        unsafe {
+            KeWaitForSingleObject(
+                self.event(),
+                _KWAIT_REASON::UserRequest,
+                _MODE::UserMode as KPROCESSOR_MODE,
+                0,
+                &raw mut timeout,
+            )
+        };
+        self.has_ended()
+    }
+
+    /// Whether the caller's thread made the request.
+    pub(super) fn is_of_current_thread(&self) -> bool {
+        // SAFETY: the IRP is freed by the drop of `self` only; drivers leave its originator's thread alone.
+        let issuer = unsafe { (*self.irp).Tail.Overlay.Thread };
+        issuer == thread()
     }
 
     /// Asks for the IRP's cancellation; whether a driver had a cancel routine set.
