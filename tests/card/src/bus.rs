@@ -12,7 +12,8 @@ pub trait HostMemory {
     /// Reads memory. On an error the buffer may hold anything.
     fn read(&mut self, address: u64, buffer: &mut [u8]) -> Result<(), BusError>;
 
-    /// Writes memory. On an error part of it may have been written.
+    /// Writes memory. On an error part of it may have been written. Up to 64 bytes at a multiple of 8 are seen as words
+    /// of 8 bytes in the order of addresses, after everything that was accessed earlier.
     fn write(&mut self, address: u64, bytes: &[u8]) -> Result<(), BusError>;
 
     /// Reads a word at a multiple of 4 in one access, before everything that is accessed later.

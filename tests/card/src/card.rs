@@ -8,18 +8,10 @@ use crate::bus::{Bus, Master};
 use crate::channel::Channel;
 use crate::channel::engine::{LateWrite, Surroundings};
 use crate::fault::Faults;
+use crate::function::Function;
 use crate::interrupts::Controller;
 use crate::memory::{Memory, SizeError};
 use crate::timing::Timing;
-
-/// What configuration space says about the function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Function {
-    /// The bus master enable bit: the card may access memory and send messages.
-    pub bus_master: bool,
-    /// It is in D0. In another power state it neither answers nor does anything.
-    pub awake: bool,
-}
 
 /// The card.
 pub struct Card {

@@ -11,12 +11,14 @@ mod bus;
 mod card;
 mod channel;
 mod fault;
+mod function;
 mod interrupts;
 mod memory;
 mod timing;
 
 pub use bus::{Bus, BusError, Clock, HostMemory, Interrupts, Signalling};
-pub use card::{Card, Function};
+pub use card::Card;
 pub use fault::{Fault, Faults};
+pub use function::{Function, MSIX_BAR, REGISTERS_BAR, config_space};
 pub use memory::{Memory, SizeError, Uncorrectable};
 pub use timing::Timing;

@@ -27,6 +27,9 @@ pub struct MachineOptions {
     /// The device to plug in.
     #[arg(long, global = true, value_enum, default_value_t = DeviceOption::Edu)]
     pub device: DeviceOption,
+    /// Mebibytes of the card's memory, up to 4096.
+    #[arg(long, global = true, value_name = "MIB", default_value_t = 64)]
+    pub card_memory: u64,
     /// How it may interrupt.
     #[arg(long, global = true, value_enum, default_value_t = InterruptOption::Msi)]
     pub interrupt: InterruptOption,
@@ -77,6 +80,8 @@ pub enum DeviceOption {
     Edu,
     /// Edu's twin in this process.
     EduTwin,
+    /// The card, in this process.
+    Card,
 }
 
 /// The ways to interrupt.
@@ -104,7 +109,9 @@ impl MachineOptions {
         config.device = match self.device {
             DeviceOption::Edu => machine::Device::Edu,
             DeviceOption::EduTwin => machine::Device::EduTwin,
+            DeviceOption::Card => machine::Device::Card,
         };
+        config.card.memory = self.card_memory.saturating_mul(1 << 20);
         config.interrupts = match self.interrupt {
             InterruptOption::Msi => machine::Interrupts::Message,
             InterruptOption::Line => machine::Interrupts::Line,

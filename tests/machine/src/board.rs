@@ -6,16 +6,17 @@ use machine_bus::fault::{FaultKind, Fired, Shim};
 use machine_bus::fifo::{self, Wiring};
 use machine_bus::record::{RecordError, Rest};
 use machine_bus::{
-    Board, Edu, Engine, FaultyBoard, FunctionAddress, LocalBoard, MemoryConfig, QemuBoard,
-    QemuConfig, RecordingBoard, ReplayBoard, ThreadedBoard,
+    Board, BoardError, CardDevice, CardFaults, CardTiming, Edu, Engine, FaultyBoard,
+    FunctionAddress, LocalBoard, MemoryConfig, QemuBoard, QemuConfig, RecordingBoard, ReplayBoard,
+    ThreadedBoard,
 };
 use machine_nt::mode::Mode;
 use machine_nt::{bugcheck, sched, trace};
 
 use crate::config::{Config, Device, Session};
 
-/// Where edu is: in its slot in QEMU, and its twin's.
-const EDU: FunctionAddress = FunctionAddress {
+/// Where the device is: in edu's slot in QEMU.
+const SLOT: FunctionAddress = FunctionAddress {
     bus: 0,
     device: 4,
     function: 0,
@@ -37,6 +38,8 @@ pub(crate) struct Plugged {
     pub(crate) shim: Shim,
     /// What is left of the record, if this is a replay.
     pub(crate) rest: Option<Rest>,
+    /// What makes the card itself fail, if it is the device.
+    pub(crate) card_faults: Option<CardFaults>,
 }
 
 impl Plugged {
@@ -50,10 +53,11 @@ impl Plugged {
             seed: config.seed,
         };
         let slots: &[FunctionAddress] = match config.neighbour {
-            false => &[EDU],
-            true => &[EDU, NEIGHBOUR],
+            false => &[SLOT],
+            true => &[SLOT, NEIGHBOUR],
         };
         let mut rest = None;
+        let mut card_faults = None;
         let board: Box<dyn Board> = match (config.device, &config.session) {
             (Device::Edu, Session::Replay(path)) => {
                 let board = ReplayBoard::open(path, &config.summary())?;
@@ -69,23 +73,25 @@ impl Plugged {
                     ..QemuConfig::default()
                 })?)
             }
-            (Device::EduTwin, Session::Live) => match config.mode {
-                Mode::Deterministic => {
-                    let twin = |slot: &FunctionAddress| -> (_, Box<dyn machine_bus::Device>) {
-                        (*slot, Box::new(Edu::default().paced(sched::duration)))
-                    };
-                    Box::new(LocalBoard::new(&memory, slots.iter().map(twin).collect())?)
-                }
-                Mode::FreeRunning => {
-                    let twin = |slot: &FunctionAddress| -> (_, Box<dyn machine_bus::Device>) {
-                        (*slot, Box::new(Edu::default().paced(|_| 0)))
-                    };
-                    Box::new(ThreadedBoard::new(
-                        &memory,
-                        slots.iter().map(twin).collect(),
-                    )?)
-                }
-            },
+            (Device::EduTwin, Session::Live) => {
+                let pace = match config.mode {
+                    Mode::Deterministic => sched::duration,
+                    Mode::FreeRunning => |_| 0,
+                };
+                let twin = |slot: &FunctionAddress| -> (_, Box<dyn machine_bus::Device>) {
+                    (*slot, Box::new(Edu::default().paced(pace)))
+                };
+                in_process(config.mode, &memory, slots.iter().map(twin).collect())?
+            }
+            (Device::Card, Session::Live) => {
+                let timing = match config.mode {
+                    Mode::Deterministic => config.card.timing,
+                    Mode::FreeRunning => CardTiming::IMMEDIATE,
+                };
+                let card = CardDevice::new(config.card.memory, timing).map_err(BoardError::from)?;
+                card_faults = Some(card.faults());
+                in_process(config.mode, &memory, vec![(SLOT, Box::new(card))])?
+            }
             (Device::Fifo, Session::Live) => Box::new(fifo::board(&memory, Wiring::Duplex, true)?),
             (Device::FifoWithoutInterrupt, Session::Live) => {
                 Box::new(fifo::board(&memory, Wiring::Duplex, false)?)
@@ -100,15 +106,17 @@ impl Plugged {
                 board,
                 path,
                 &config.summary(),
-                EDU,
+                SLOT,
                 Engine::EDU,
             )?),
             _ => board,
         };
         let qemu_version = board.external_version().map(str::to_owned);
         // Who watches an engine asks it, at every command, whether the one before has ended.
-        let engine = (config.mode == Mode::Deterministic).then_some(Engine::EDU);
-        let board = FaultyBoard::new(board, EDU, engine)?;
+        let engine = matches!(config.device, Device::Edu | Device::EduTwin)
+            .then_some(Engine::EDU)
+            .filter(|_| config.mode == Mode::Deterministic);
+        let board = FaultyBoard::new(board, SLOT, engine)?;
         let shim = board.shim();
         shim.on_fired(note);
         dump_at_stops(shim.clone());
@@ -117,8 +125,21 @@ impl Plugged {
             board: Arc::new(board),
             shim,
             rest,
+            card_faults,
         })
     }
+}
+
+/// A board in this process.
+fn in_process(
+    mode: Mode,
+    memory: &MemoryConfig,
+    devices: Vec<(FunctionAddress, Box<dyn machine_bus::Device>)>,
+) -> Result<Box<dyn Board>, BoardError> {
+    Ok(match mode {
+        Mode::Deterministic => Box::new(LocalBoard::new(memory, devices)?),
+        Mode::FreeRunning => Box::new(ThreadedBoard::new(memory, devices)?),
+    })
 }
 
 /// Writes into the trace that a fault has struck, and at which access.

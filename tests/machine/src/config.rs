@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use abi::card::MEMORY_DEFAULT;
+use machine_bus::CardTiming;
 use machine_bus::fault::FaultPlan;
 use machine_nt::mode::Mode;
 use machine_nt::sched::Watchdog;
@@ -24,6 +26,8 @@ pub enum Device {
     FifoWithoutInterrupt,
     /// The same with an interrupt, and one request line for both directions.
     FifoSimplex,
+    /// The card in this process.
+    Card,
 }
 
 impl Device {
@@ -36,6 +40,25 @@ impl Device {
             Self::Fifo => "fifo",
             Self::FifoWithoutInterrupt => "fifo-without-interrupt",
             Self::FifoSimplex => "fifo-simplex",
+            Self::Card => "card",
+        }
+    }
+}
+
+/// The card, if it is the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CardConfig {
+    /// Bytes of its memory: 64 MiB to 4 GiB make sense.
+    pub memory: u64,
+    /// How long it takes. In a machine that runs freely it takes no longer than it does.
+    pub timing: CardTiming,
+}
+
+impl Default for CardConfig {
+    fn default() -> Self {
+        Self {
+            memory: MEMORY_DEFAULT,
+            timing: CardTiming::REAL,
         }
     }
 }
@@ -77,6 +100,8 @@ pub enum DriverSource {
 pub struct Config {
     /// The device.
     pub device: Device,
+    /// The card, if that is the device.
+    pub card: CardConfig,
     /// Whether the session is recorded or replayed.
     pub session: Session,
     /// The QEMU program: a path, or a name looked up in `PATH`.
@@ -122,6 +147,7 @@ impl Config {
     pub fn new(driver: DriverSource) -> Self {
         Self {
             device: Device::default(),
+            card: CardConfig::default(),
             session: Session::default(),
             qemu: "qemu-system-x86_64".into(),
             neighbour: false,

@@ -10,9 +10,10 @@ mod schedule;
 pub mod testdriver;
 pub mod user;
 
-pub use config::{Config, Device, DriverSource, Interrupts, Session};
+pub use config::{CardConfig, Config, Device, DriverSource, Interrupts, Session};
 pub use machine::{Machine, MachineError, run};
 pub use machine_bus::fault;
+pub use machine_bus::{CardFault, CardFaults, CardTiming};
 pub use machine_nt::bugcheck;
 pub use machine_nt::ex::pool::fail_allocation;
 pub use machine_nt::mode::Mode;

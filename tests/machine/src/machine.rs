@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use machine_bus::fault::{Fault, FaultKind, Shim, ShimError};
 use machine_bus::record::{RecordError, Rest};
-use machine_bus::{Board, BoardError};
+use machine_bus::{Board, BoardError, CardFaults};
 use machine_hal::dma::Occupied;
 use machine_hal::pnp::{DriverPackage, HardwareValue, Manager, Node, Phase, PnpError};
 use machine_nt::bugcheck::{self, code};
@@ -144,6 +144,13 @@ impl Machine {
     #[must_use]
     pub fn faults(&self) -> &Shim {
         &self.plugged.shim
+    }
+
+    /// What makes the card itself fail, if it is the device. What happens between the card and the machine is for
+    /// [`Machine::faults`].
+    #[must_use]
+    pub fn card_faults(&self) -> Option<&CardFaults> {
+        self.plugged.card_faults.as_ref()
     }
 
     /// Version of the QEMU that runs the device, if one does.

@@ -294,7 +294,7 @@ impl Channel {
         }
     }
 
-    /// Writes a completion, the word with its phase last.
+    /// Writes a completion. The last of its words to be seen is the one with its phase.
     fn write_completion(
         &mut self,
         mut completion: Completion,
@@ -306,11 +306,7 @@ impl Channel {
         if position::phase(self.completed, entries) {
             completion.outcome |= Completion::outcome(TransferStatus::Success, true);
         }
-        let bytes = &completion.as_bytes()[..Completion::OUTCOME];
-        around.master.write(address, bytes)?;
-        around
-            .master
-            .store(address + Completion::OUTCOME as u64, completion.outcome)?;
+        around.master.write(address, completion.as_bytes())?;
         self.completed = self.completed.wrapping_add(1);
         Ok(())
     }

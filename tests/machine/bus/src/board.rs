@@ -29,8 +29,8 @@ pub trait Board: Send + Sync {
     /// Physical addresses that the PnP manager may give to memory BARs. Nothing else decodes them.
     fn register_window(&self) -> Range<u64>;
 
-    /// Reads `size` (1, 2 or 4) bytes of configuration space at an `offset` that is a multiple of `size`.
-    /// A function that is not there reads as all ones.
+    /// Reads `size` (1, 2 or 4) bytes of configuration space at an `offset` that is a multiple of `size`: below 256 on
+    /// any board, below 4096 on one in this process. A function that is not there reads as all ones.
     fn config_read(
         &self,
         function: FunctionAddress,
@@ -222,6 +222,9 @@ pub enum BoardError {
         /// What it was made to do.
         reason: String,
     },
+    /// There is no card with as much memory as was asked for.
+    #[error(transparent)]
+    Card(#[from] crate::CardSizeError),
     /// Guest RAM could not be set up.
     #[error(transparent)]
     Memory(#[from] crate::MemoryError),

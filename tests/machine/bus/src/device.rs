@@ -6,6 +6,9 @@ use crate::pci::ConfigSpace;
 
 /// A PCI function in this process.
 ///
+/// The MSI-X table is the slot's: accesses to its window do not reach the device. Neither does anything while it is in
+/// D3hot.
+///
 /// A device has no thread: its registers are accessed, and it is run when its time has come. Whatever stands
 /// between it and the board, such as a fault that is injected, is a `Device` around it that passes a [`Port`] of
 /// its own on.
@@ -21,6 +24,12 @@ pub trait Device: Send {
 
     /// Writes `size` (1, 2, 4 or 8) bytes at a multiple of `size` in a base address register's range.
     fn write(&mut self, bar: u8, offset: u64, size: u8, value: u64, port: &mut dyn Port);
+
+    /// Software has written its configuration space, which now is as given.
+    fn configured(&mut self, _config: &ConfigSpace, _port: &mut dyn Port) {}
+
+    /// It is reset by way of configuration space: by a function-level reset, or because it comes out of D3hot.
+    fn reset(&mut self, _port: &mut dyn Port) {}
 
     /// Virtual time in nanoseconds at which it wants to be run.
     fn next_event(&self) -> Option<u64>;
@@ -40,11 +49,11 @@ pub trait Port {
     /// Writes memory at a logical address; all of it or nothing.
     fn write_memory(&mut self, logical: u64, bytes: &[u8]) -> Result<(), DmaError>;
 
-    /// Whether software has turned message-signalled interrupts on.
-    fn messages_enabled(&self) -> bool;
+    /// How many messages software has turned on; none while the function is to use its line.
+    fn messages(&self) -> u16;
 
     /// Sends the function's message with this number, which goes nowhere if bus mastering is off.
-    fn send_message(&mut self, number: u8);
+    fn send_message(&mut self, number: u16);
 
     /// Asserts or releases the function's INTx line.
     fn set_line(&mut self, asserted: bool);

@@ -91,7 +91,7 @@ impl Edu {
         if self.interrupts == 0 {
             return;
         }
-        if port.messages_enabled() {
+        if port.messages() > 0 {
             port.send_message(0);
         } else {
             port.set_line(true);
@@ -100,7 +100,7 @@ impl Edu {
 
     fn acknowledge(&mut self, interrupts: u32, port: &mut dyn Port) {
         self.interrupts &= !interrupts;
-        if self.interrupts == 0 && !port.messages_enabled() {
+        if self.interrupts == 0 && port.messages() == 0 {
             port.set_line(false);
         }
     }

@@ -6,6 +6,7 @@
 #![cfg(target_os = "linux")]
 
 mod board;
+mod card;
 mod device;
 mod edu;
 mod engine;
@@ -22,7 +23,11 @@ pub mod record;
 pub mod system_dma;
 mod watch;
 
+pub use ::card::{
+    Fault as CardFault, Faults as CardFaults, SizeError as CardSizeError, Timing as CardTiming,
+};
 pub use board::{Board, BoardError, BoardEvent, Message, Waited};
+pub use card::CardDevice;
 pub use device::{Device, DmaError, Port};
 pub use edu::{Edu, Pace};
 pub use engine::{Engine, Transfer};

@@ -17,11 +17,11 @@ use crate::platform::{Peripheral, PlatformDevice};
 use crate::system_dma::{DmaCapabilities, DmaController, DmaEnd, DmaProgram};
 use crate::{
     Board, BoardError, BoardEvent, Device, FunctionAddress, Iommu, MemoryConfig, Message,
-    PhysicalMemory, Port, Waited, q35,
+    PhysicalMemory, Waited, q35,
 };
 use controller::Controller;
 use platform::Platform;
-use slot::{Shared, Slot};
+use slot::{Shared, Slot, Surroundings};
 pub use threaded::ThreadedBoard;
 
 /// The board.
@@ -114,7 +114,7 @@ impl LocalBoard {
     fn access<T>(
         &self,
         physical: u64,
-        act: impl FnOnce(&mut dyn Device, u8, u64, &mut dyn Port) -> T,
+        act: impl FnOnce(&mut Slot, u8, u64, Surroundings<'_>) -> T,
     ) -> Option<T> {
         let mut state = self.lock();
         let State { slots, shared, .. } = &mut *state;
@@ -122,8 +122,15 @@ impl LocalBoard {
             let (bar, offset) = slot.decode(physical)?;
             Some((slot, bar, offset))
         })?;
-        let (device, mut port) = slot.connect(&self.memory, &self.iommu, shared);
-        Some(act(device, bar, offset, &mut port))
+        Some(act(slot, bar, offset, self.surroundings(shared)))
+    }
+
+    fn surroundings<'a>(&'a self, shared: &'a mut Shared) -> Surroundings<'a> {
+        Surroundings {
+            memory: &self.memory,
+            iommu: Some(&self.iommu),
+            shared,
+        }
     }
 }
 
@@ -153,7 +160,7 @@ impl Board for LocalBoard {
         offset: u16,
         size: u8,
     ) -> Result<u32, BoardError> {
-        q35::check_config_access(offset, size)?;
+        q35::check_express_access(offset, size)?;
         let state = self.lock();
         let slot = state.slots.iter().find(|slot| slot.address() == function);
         Ok(slot.map_or(q35::mask(size) as u32, |slot| {
@@ -168,11 +175,11 @@ impl Board for LocalBoard {
         size: u8,
         value: u32,
     ) -> Result<(), BoardError> {
-        q35::check_config_access(offset, size)?;
+        q35::check_express_access(offset, size)?;
         let mut state = self.lock();
         let State { slots, shared, .. } = &mut *state;
         if let Some(slot) = slots.iter_mut().find(|slot| slot.address() == function) {
-            slot.config_write(offset, size, value, shared);
+            slot.config_write(offset, size, value, self.surroundings(shared));
         }
         Ok(())
     }
@@ -185,8 +192,8 @@ impl Board for LocalBoard {
         if let Some(value) = answer {
             return Ok(value & q35::mask(size));
         }
-        let value = self.access(physical, |device, bar, offset, port| {
-            device.read(bar, offset, size, port)
+        let value = self.access(physical, |slot, bar, offset, around| {
+            slot.read(bar, offset, size, around)
         });
         Ok(value.unwrap_or(u64::MAX) & q35::mask(size))
     }
@@ -199,8 +206,8 @@ impl Board for LocalBoard {
         if taken.is_some() {
             return Ok(());
         }
-        self.access(physical, |device, bar, offset, port| {
-            device.write(bar, offset, size, value, port)
+        self.access(physical, |slot, bar, offset, around| {
+            slot.write(bar, offset, size, value, around);
         });
         Ok(())
     }
@@ -235,8 +242,7 @@ impl Board for LocalBoard {
                         break;
                     }
                     shared.now = shared.now.max(due);
-                    let (device, mut port) = slot.connect(&self.memory, &self.iommu, shared);
-                    device.run(&mut port);
+                    slot.run(self.surroundings(shared));
                 }
                 (_, Some(due)) if due <= now_ns => {
                     shared.now = shared.now.max(due);

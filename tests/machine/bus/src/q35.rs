@@ -23,9 +23,18 @@ pub(crate) fn check_access(physical: u64, size: u8) -> Result<(), BoardError> {
     check(physical, size, 8)
 }
 
-/// Refuses an access to configuration space that is none, or outside of its 256 bytes.
+/// Refuses an access to configuration space that is none, or outside of the 256 bytes that are reached by ports.
 pub(crate) fn check_config_access(offset: u16, size: u8) -> Result<(), BoardError> {
-    if offset > 0xff {
+    check_config(offset, size, 0x100)
+}
+
+/// Refuses an access to configuration space that is none, or outside of the 4096 bytes of PCI Express.
+pub(crate) fn check_express_access(offset: u16, size: u8) -> Result<(), BoardError> {
+    check_config(offset, size, 0x1000)
+}
+
+fn check_config(offset: u16, size: u8, length: u16) -> Result<(), BoardError> {
+    if offset >= length {
         return Err(BoardError::BadAccess {
             address: offset.into(),
             size,

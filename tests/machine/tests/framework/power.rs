@@ -1,9 +1,10 @@
 //! The order in which the framework calls a driver on the way up and down, whole, and what it calls when one of them fails.
 
+use abi::card;
 use harness::Suite;
-use machine::Machine;
 use machine::ddi;
 use machine::nt_sys::*;
+use machine::{Config, Device, Machine};
 
 use crate::recorder::{self, Opened, Plan, complete_oldest, fail, recorded, take_held};
 
@@ -188,6 +189,10 @@ pub fn tests(suite: Suite) -> Suite {
             an_enabler_that_fails_on_wake_takes_the_device_down,
         )
         .passes("sleep_and_wake_call_in_order", sleep_and_wake_call_in_order)
+        .passes(
+            "the_card_starts_and_loses_its_registers_when_it_sleeps",
+            the_card_starts_and_loses_its_registers_when_it_sleeps,
+        )
         .passes("rebalance_calls_in_order", rebalance_calls_in_order)
         .passes("removal_calls_in_order", removal_calls_in_order)
         .passes(
@@ -336,6 +341,31 @@ fn sleep_and_wake_call_in_order() {
         );
         machine.resume().expect("awake");
         assert_eq!(recorded(), sequence(&[INTO_D0, &["SelfManagedIoRestart"]]));
+    });
+}
+
+/// The PCI bus driver puts what can do so into D3hot, and gives it its windows again.
+fn the_card_starts_and_loses_its_registers_when_it_sleeps() {
+    const IDENTIFICATION: usize = card::register::IDENTIFICATION.offset();
+    const ENABLE: usize = card::register::INTERRUPT_ENABLE.offset();
+    let with_card = |config: &mut Config| {
+        config.device = Device::Card;
+        config.inf.hardware_ids = vec![card::HARDWARE_ID.to_owned()];
+    };
+    recorder::machine(Plan::default(), with_card, |machine| {
+        machine.start().expect("the card starts");
+        // SAFETY: the driver has mapped the registers.
+        let read = |offset| unsafe { recorder::register(offset) };
+        assert_eq!(read(IDENTIFICATION), card::IDENTITY);
+        // SAFETY: the same.
+        unsafe { recorder::set_register(ENABLE, 3) };
+        assert_eq!(read(ENABLE), 3);
+        machine.suspend().expect("asleep");
+        assert_eq!(read(IDENTIFICATION), u32::MAX);
+        machine.resume().expect("awake");
+        assert_eq!(read(IDENTIFICATION), card::IDENTITY);
+        assert_eq!(read(ENABLE), 0);
+        machine.shut_down();
     });
 }
 

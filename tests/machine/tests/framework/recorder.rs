@@ -12,7 +12,8 @@ use machine::{Config, Device, DriverSource, Machine};
 /// The device interface of the driver.
 const INTERFACE: GUID = GUID::from_u128(0x3f0d7c52_5d6b_4d0e_9a54_8a4f5f1b6d02);
 /// Bytes of edu's registers.
-const REGISTERS_LENGTH: usize = 0x10_0000;
+/// Bytes of the device's registers that are used.
+const REGISTERS_LENGTH: usize = 0x1000;
 /// Edu's register that raises an interrupt, its register that says why it interrupts, and the one that ends it.
 pub const RAISE: usize = 0x60;
 pub const STATUS: usize = 0x24;
@@ -265,7 +266,8 @@ unsafe extern "win64" fn prepare_hardware(
 ) -> NTSTATUS {
     for index in 0..ddi!(WdfCmResourceListGetCount(translated)) {
         let descriptor = &*ddi!(WdfCmResourceListGetDescriptor(translated, index));
-        if u32::from(descriptor.Type) == CmResourceTypeMemory {
+        // The registers of every device are in its first window.
+        if u32::from(descriptor.Type) == CmResourceTypeMemory && REGISTERS.get().is_null() {
             let registers = machine_nt::exports::MmMapIoSpaceEx(
                 descriptor.u.Memory.Start,
                 REGISTERS_LENGTH as SIZE_T,

@@ -112,7 +112,7 @@ impl Board for FaultyBoard {
         if function != self.0.function {
             return self.inner().config_read(function, offset, size);
         }
-        q35::check_config_access(offset, size)?;
+        q35::check_express_access(offset, size)?;
         self.0
             .act(|state, inner| state.config_read(inner, offset, size))
     }
@@ -127,7 +127,7 @@ impl Board for FaultyBoard {
         if function != self.0.function {
             return self.inner().config_write(function, offset, size, value);
         }
-        q35::check_config_access(offset, size)?;
+        q35::check_express_access(offset, size)?;
         self.0
             .act(|state, inner| state.config_write(inner, offset, size, value))
     }

@@ -9,7 +9,7 @@ use super::bell::Bell;
 use super::{MESSAGES, direct};
 use crate::device::DmaError;
 use crate::iommu::{Fault, Segment};
-use crate::pci::{ConfigSpace, command};
+use crate::pci::{ConfigSpace, MessageWrite, command};
 use crate::{BoardEvent, Device, FunctionAddress, Iommu, PhysicalMemory, Port, q35};
 
 /// What slots have in common.
@@ -140,6 +140,13 @@ impl Shared {
     }
 }
 
+/// What the board lends to a slot. Without an IOMMU a device reaches all memory.
+pub(super) struct Surroundings<'a> {
+    pub(super) memory: &'a PhysicalMemory,
+    pub(super) iommu: Option<&'a Iommu>,
+    pub(super) shared: &'a mut Shared,
+}
+
 pub(super) struct Slot {
     device: Box<dyn Device>,
     wires: Wires,
@@ -190,19 +197,71 @@ impl Slot {
         self.wires.config.read(offset, size)
     }
 
-    pub(super) fn config_write(&mut self, offset: u16, size: u8, value: u32, shared: &mut Shared) {
-        let messages = self.wires.config.message(0).is_some();
-        self.wires.config.write(offset, size, value);
-        if !messages && self.wires.config.message(0).is_some() {
+    pub(super) fn config_write(
+        &mut self,
+        offset: u16,
+        size: u8,
+        value: u32,
+        surroundings: Surroundings<'_>,
+    ) {
+        let messages = self.wires.config.messages();
+        let reset = self.wires.config.write(offset, size, value);
+        if messages == 0 && self.wires.config.messages() > 0 {
             // A function that turns to messages lets go of its line.
             self.wires.requested = false;
         }
-        self.wires.update_line(shared);
+        self.wires.update_line(surroundings.shared);
+        let config = self.wires.config.clone();
+        let (device, mut port) = self.connect(surroundings);
+        if reset {
+            device.reset(&mut port);
+        }
+        device.configured(&config, &mut port);
+        port.send_unmasked();
+    }
+
+    /// Reads what a base address register decodes.
+    pub(super) fn read(
+        &mut self,
+        bar: u8,
+        offset: u64,
+        size: u8,
+        surroundings: Surroundings<'_>,
+    ) -> u64 {
+        if self.wires.config.has_table(bar) {
+            return self.wires.config.read_table(offset, size);
+        }
+        let (device, mut port) = self.connect(surroundings);
+        device.read(bar, offset, size, &mut port)
+    }
+
+    /// Writes what a base address register decodes.
+    pub(super) fn write(
+        &mut self,
+        bar: u8,
+        offset: u64,
+        size: u8,
+        value: u64,
+        surroundings: Surroundings<'_>,
+    ) {
+        if self.wires.config.has_table(bar) {
+            self.wires.config.write_table(offset, size, value);
+            return self.connect(surroundings).1.send_unmasked();
+        }
+        let (device, mut port) = self.connect(surroundings);
+        device.write(bar, offset, size, value, &mut port);
+    }
+
+    /// Has the device do what is due.
+    pub(super) fn run(&mut self, surroundings: Surroundings<'_>) {
+        let (device, mut port) = self.connect(surroundings);
+        device.run(&mut port);
     }
 
     /// The base address register that decodes an address, and the offset in it.
     pub(super) fn decode(&self, physical: u64) -> Option<(u8, u64)> {
-        if self.wires.config.command() & command::MEMORY_SPACE == 0 {
+        let config = &self.wires.config;
+        if config.command() & command::MEMORY_SPACE == 0 || config.is_asleep() {
             return None;
         }
         self.wires.config.memory_bars().find_map(|bar| {
@@ -217,19 +276,22 @@ impl Slot {
         self.device.next_event()
     }
 
-    /// The device, and its connection for as long as it acts. Without an IOMMU it reaches all memory.
-    pub(super) fn connect<'a>(
+    /// The device, and its connection for as long as it acts.
+    fn connect<'a>(
         &'a mut self,
-        memory: &'a PhysicalMemory,
-        iommu: impl Into<Option<&'a Iommu>>,
-        shared: &'a mut Shared,
+        surroundings: Surroundings<'a>,
     ) -> (&'a mut dyn Device, SlotPort<'a>) {
+        let Surroundings {
+            memory,
+            iommu,
+            shared,
+        } = surroundings;
         (
             self.device.as_mut(),
             SlotPort {
                 wires: &mut self.wires,
                 memory,
-                iommu: iommu.into(),
+                iommu,
                 shared,
             },
         )
@@ -237,10 +299,6 @@ impl Slot {
 }
 
 impl Wires {
-    fn is_master(&self) -> bool {
-        self.config.command() & command::BUS_MASTER != 0
-    }
-
     /// Drives the line as the device wants it, if INTx is not disabled.
     fn update_line(&mut self, shared: &mut Shared) {
         self.config.set_interrupt_status(self.requested);
@@ -254,7 +312,7 @@ impl Wires {
 }
 
 /// A device's connection while it acts.
-pub(super) struct SlotPort<'a> {
+struct SlotPort<'a> {
     wires: &'a mut Wires,
     memory: &'a PhysicalMemory,
     iommu: Option<&'a Iommu>,
@@ -284,8 +342,27 @@ impl SlotPort<'_> {
         DmaError::Fault
     }
 
+    /// Sends messages that were masked and are no longer.
+    fn send_unmasked(&mut self) {
+        for message in self.wires.config.take_unmasked() {
+            self.deliver(message);
+        }
+    }
+
+    fn deliver(&mut self, message: MessageWrite) {
+        if message.address == MESSAGES {
+            self.shared.report(BoardEvent::Message {
+                vector: message.data as u8,
+            });
+        } else {
+            // Elsewhere a message is a write like any other.
+            let _ = self.write_memory(message.address, &message.data.to_le_bytes());
+        }
+    }
+
     fn check_master(&self) -> Result<(), DmaError> {
         self.wires
+            .config
             .is_master()
             .then_some(())
             .ok_or(DmaError::NotMaster)
@@ -329,26 +406,15 @@ impl Port for SlotPort<'_> {
         Ok(())
     }
 
-    fn messages_enabled(&self) -> bool {
-        self.wires.config.message(0).is_some()
+    fn messages(&self) -> u16 {
+        self.wires.config.messages()
     }
 
-    fn send_message(&mut self, number: u8) {
-        let Some(message) = self
-            .wires
-            .config
-            .message(number)
-            .filter(|_| self.wires.is_master())
-        else {
-            return;
-        };
-        if message.address == MESSAGES {
-            self.shared.report(BoardEvent::Message {
-                vector: message.data as u8,
-            });
-        } else {
-            // Elsewhere a message is a write like any other.
-            let _ = self.write_memory(message.address, &u32::from(message.data).to_le_bytes());
+    fn send_message(&mut self, number: u16) {
+        if self.wires.config.is_master()
+            && let Some(message) = self.wires.config.send(number)
+        {
+            self.deliver(message);
         }
     }
 

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use super::MESSAGES;
 use super::bell::Bell;
-use super::slot::{Outlet, Shared, Slot};
+use super::slot::{Outlet, Shared, Slot, Surroundings};
 use crate::{
     Board, BoardError, BoardEvent, Device, FunctionAddress, Iommu, MemoryConfig, Message,
-    PhysicalMemory, Port, Waited, q35,
+    PhysicalMemory, Waited, q35,
 };
 
 /// How long the devices' thread sleeps if no device says when it has something to do.
@@ -140,8 +140,7 @@ impl Inner {
         if due > now {
             return Some(Duration::from_nanos(due - now));
         }
-        let (device, mut port) = slot.connect(&self.memory, None, shared);
-        device.run(&mut port);
+        slot.run(self.surroundings(shared));
         None
     }
 
@@ -156,8 +155,8 @@ impl Inner {
             else {
                 return;
             };
-            self.reach(slots, shared, physical, |device, bar, offset, port| {
-                device.write(bar, offset, size, value, port)
+            self.reach(slots, shared, physical, |slot, bar, offset, around| {
+                slot.write(bar, offset, size, value, around);
             });
         }
     }
@@ -168,14 +167,21 @@ impl Inner {
         slots: &mut [Slot],
         shared: &mut Shared,
         physical: u64,
-        act: impl FnOnce(&mut dyn Device, u8, u64, &mut dyn Port) -> T,
+        act: impl FnOnce(&mut Slot, u8, u64, Surroundings<'_>) -> T,
     ) -> Option<T> {
         let (slot, bar, offset) = slots.iter_mut().find_map(|slot| {
             let (bar, offset) = slot.decode(physical)?;
             Some((slot, bar, offset))
         })?;
-        let (device, mut port) = slot.connect(&self.memory, None, shared);
-        Some(act(device, bar, offset, &mut port))
+        Some(act(slot, bar, offset, self.surroundings(shared)))
+    }
+
+    fn surroundings<'a>(&'a self, shared: &'a mut Shared) -> Surroundings<'a> {
+        Surroundings {
+            memory: &self.memory,
+            iommu: None,
+            shared,
+        }
     }
 
     /// An access that is not posted: it comes after all writes before it, and when it is done the devices go on.
@@ -232,7 +238,7 @@ impl Board for ThreadedBoard {
         offset: u16,
         size: u8,
     ) -> Result<u32, BoardError> {
-        q35::check_config_access(offset, size)?;
+        q35::check_express_access(offset, size)?;
         Ok(self.inner.access(|slots, _, _| {
             let slot = slots.iter().find(|slot| slot.address() == function);
             slot.map_or(q35::mask(size) as u32, |slot| {
@@ -248,10 +254,10 @@ impl Board for ThreadedBoard {
         size: u8,
         value: u32,
     ) -> Result<(), BoardError> {
-        q35::check_config_access(offset, size)?;
-        self.inner.access(|slots, shared, _| {
+        q35::check_express_access(offset, size)?;
+        self.inner.access(|slots, shared, inner| {
             if let Some(slot) = slots.iter_mut().find(|slot| slot.address() == function) {
-                slot.config_write(offset, size, value, shared);
+                slot.config_write(offset, size, value, inner.surroundings(shared));
             }
         });
         Ok(())
@@ -261,8 +267,8 @@ impl Board for ThreadedBoard {
     fn read(&self, physical: u64, size: u8) -> Result<u64, BoardError> {
         q35::check_access(physical, size)?;
         let value = self.inner.access(|slots, shared, inner| {
-            inner.reach(slots, shared, physical, |device, bar, offset, port| {
-                device.read(bar, offset, size, port)
+            inner.reach(slots, shared, physical, |slot, bar, offset, around| {
+                slot.read(bar, offset, size, around)
             })
         });
         Ok(value.unwrap_or(u64::MAX) & q35::mask(size))

@@ -1,6 +1,6 @@
 //! One function's configuration space.
 
-use super::{FunctionAddress, capability, command, offset};
+use super::{Bar, BarKind, FunctionAddress, capability, command, offset};
 use crate::{Board, BoardError, Message};
 
 /// A function on a board.
@@ -25,32 +25,6 @@ pub struct Identity {
     pub revision: u8,
     /// Base class, subclass and programming interface: `0xbbsspp`.
     pub class: u32,
-}
-
-/// What a base address register decodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BarKind {
-    /// I/O ports.
-    Io,
-    /// Memory below 4 GiB.
-    Memory32,
-    /// Memory anywhere; the next register holds the upper half of the address.
-    Memory64,
-}
-
-/// A base address register that is implemented.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bar {
-    /// Which of the registers, 0 to 5.
-    pub index: u8,
-    /// What it decodes.
-    pub kind: BarKind,
-    /// Reads have no side effects.
-    pub prefetchable: bool,
-    /// Bytes it decodes, a power of two.
-    pub size: u64,
-    /// Where it decodes them now; 0 if it has not been set.
-    pub address: u64,
 }
 
 /// An entry of the capability list.
@@ -335,6 +309,16 @@ impl<'a> Function<'a> {
     pub fn disable_msi(&self, msi: &Msi) -> Result<(), BoardError> {
         let control = self.read16(msi.offset + msi::CONTROL)?;
         self.write16(msi.offset + msi::CONTROL, control & !msi::ENABLE)
+    }
+
+    /// Puts the function into D3hot, or back into D0, by the control register of its power management capability. A
+    /// function that comes back may have lost everything, its configuration space included.
+    pub fn set_asleep(&self, power: &Capability, asleep: bool) -> Result<(), BoardError> {
+        const CONTROL: u16 = 4;
+        const STATE: u16 = 3;
+        let control = self.read16(power.offset + CONTROL)? & !STATE;
+        let state = if asleep { STATE } else { 0 };
+        self.write16(power.offset + CONTROL, control | state)
     }
 
     /// The interrupt pin: 1 = INTA to 4 = INTD; `None` if the function uses none.

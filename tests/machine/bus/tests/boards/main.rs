@@ -2,6 +2,7 @@
 //!
 //! The distribution's QEMU is needed; `MACHINE_QEMU` names another one.
 
+mod card;
 mod common;
 mod differential;
 mod faults;

@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use machine_bus::pci::{Bar, BarKind, Function, Identity, Msi, command, offset};
+use machine_bus::pci::{
+    Bar, BarKind, Capability, Function, Identity, Msi, capability, command, offset,
+};
 use machine_bus::{Board, BoardError, FunctionAddress};
 use machine_nt::bugcheck::{Stop, stop_machine};
 
@@ -42,6 +44,7 @@ pub struct PciFunction {
     pub identity: Identity,
     bars: Vec<Bar>,
     msi: Option<Msi>,
+    power: Option<Capability>,
     line: Option<u32>,
     state: Mutex<State>,
 }
@@ -56,6 +59,7 @@ impl PciFunction {
         let identity = function.identity()?;
         let bars = function.bars()?;
         let msi = function.msi()?;
+        let power = function.capability(capability::POWER_MANAGEMENT)?;
         let line = function
             .interrupt_pin()?
             .map(|pin| board.line(address, pin));
@@ -67,6 +71,7 @@ impl PciFunction {
             identity,
             bars,
             msi,
+            power,
             line,
             state: Mutex::default(),
         })
@@ -91,6 +96,9 @@ impl PciFunction {
 
     fn program(&self, assignment: &Assignment) -> Result<(), BoardError> {
         let function = self.function();
+        if let Some(power) = &self.power {
+            function.set_asleep(power, false)?;
+        }
         function.change_command(0, STARTED)?;
         for (bar, address) in self.memory_bars().zip(&assignment.memory) {
             function.assign(bar, *address)?;
@@ -237,6 +245,9 @@ impl BusDevice for PciFunction {
         let function = self.function();
         let enabled = self.must(function.command()) & STARTED;
         self.must(function.change_command(0, STARTED));
+        if let Some(power) = &self.power {
+            self.must(function.set_asleep(power, true));
+        }
         state.asleep = Some(enabled);
     }
 
