@@ -22,14 +22,15 @@ where
         self.arrive(request, length);
     }
 
-    /// A request is in the engine's hands. If the device sleeps for a while, the request is finished first; if it goes,
-    /// the request ends after the transfer. Either way the transfer is waited for, not longer than the time limit, and
-    /// not at all if the card is gone: a look at it tells.
+    /// A request has left the queue and not ended. If the device sleeps for a while, the request is finished first, or
+    /// goes back to the queue if it waits for map registers; if the device goes, the request ends after the transfer.
+    /// The transfer is waited for, not longer than the time limit, and not at all if the card is gone: a look at it
+    /// tells.
     fn stop(&self, reason: StopReason) {
-        match reason {
-            StopReason::Suspend => {}
-            StopReason::Purge => self.ended(self.channel.stop()),
-        }
+        self.ended(match reason {
+            StopReason::Suspend => self.channel.recall(),
+            StopReason::Purge => self.channel.stop(),
+        });
         self.look();
     }
 }
@@ -67,15 +68,22 @@ where
         }
     }
 
-    /// Completes a request if it is over.
+    /// Completes a request if it is over, or hands it back.
     pub(crate) fn conclude(&self, concluded: Option<Concluded>) {
         if let Some(Concluded {
             request,
             status,
             moved,
+            recalled,
         }) = concluded
         {
-            self.end(request, status, moved);
+            if recalled {
+                // It will be counted when it comes again.
+                self.counters.requests.decrement();
+                request.hand_back();
+            } else {
+                self.end(request, status, moved);
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::statistics::Statistics;
 
-/// A number that only grows. Any IRQL, any processor.
+/// A number that grows. Any IRQL, any processor.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -16,6 +16,11 @@ impl Counter {
     pub(crate) fn add(&self, amount: usize) {
         // Nothing is concluded from one counter about another, so the order does not matter.
         self.0.fetch_add(amount as u64, Ordering::Relaxed);
+    }
+
+    /// Takes back an [`increment`](Self::increment).
+    pub(crate) fn decrement(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn value(&self) -> u64 {

@@ -104,6 +104,15 @@ impl Request {
         }
     }
 
+    /// `WdfRequestStopAcknowledge`: gives the request back to its queue, which is being stopped and waits for it; it comes
+    /// again when the queue is started, or is cancelled there. IRQL <= DISPATCH_LEVEL; only after
+    /// [`TransferEvents::stop`](crate::queue::TransferEvents::stop) has been called for it.
+    pub fn hand_back(self) {
+        let raw = self.into_raw();
+        // SAFETY: the request is valid, owned and not cancelable.
+        unsafe { ddi::WdfRequestStopAcknowledge(raw, 1) };
+    }
+
     /// `WdfRequestForwardToIoQueue`: gives the request to another queue of the device. IRQL <= DISPATCH_LEVEL.
     ///
     /// # Errors

@@ -43,7 +43,8 @@
 //! been told (never before: a stale interrupt could take a transfer for finished that has not begun), and no completion is
 //! lost.
 //!
-//! Who wants a request to end and cannot do it himself leaves a **stop**: no further transfer begins.
+//! Who wants a request to end and cannot do it himself leaves a **stop**: no further transfer begins. Who only does not
+//! want to wait while it waits leaves a **recall**: it is withdrawn when it waits, now or later, and goes on otherwise.
 //!
 //! The cancel routine leaves **met** as well. A request whose cancel routine runs or will run must not be completed before
 //! it has come by, so the last of the two, routine and owner, completes it.
@@ -70,7 +71,9 @@ const KNOCK: usize = 0x10;
 const STOP: usize = 0x20;
 /// The cancel routine has come by.
 const MET: usize = 0x40;
-const MARKS: usize = KNOCK | STOP | MET;
+/// The transaction shall not wait for map registers.
+const RECALL: usize = 0x80;
+const MARKS: usize = KNOCK | STOP | MET | RECALL;
 
 /// The number of the latest call lies above the rest.
 const ONE_CALL: usize = 0x100;
@@ -113,7 +116,7 @@ pub struct Call(usize);
 pub enum Back {
     /// With others, or it waits for map registers.
     Elsewhere,
-    /// It waits, and somebody wants it stopped: the caller has to withdraw it now.
+    /// It waits, and somebody wants it stopped or recalled: the caller has to withdraw it now.
     Withdraw,
 }
 
@@ -242,14 +245,14 @@ impl<I, R, P> Slot<I, R, P> {
     /// A call has returned, and the transaction goes on.
     pub fn back(&self, call: Call) -> Back {
         let found = self.change(|state| {
-            call.is(state).then_some(if state & STOP == 0 {
+            call.is(state).then_some(if state & (STOP | RECALL) == 0 {
                 state & !PHASE | WAITING
             } else {
                 state & !PHASE | WITHDRAWING
             })
         });
         match found {
-            Ok(state) if state & STOP != 0 => Back::Withdraw,
+            Ok(state) if state & (STOP | RECALL) != 0 => Back::Withdraw,
             _ => Back::Elsewhere,
         }
     }
@@ -298,12 +301,17 @@ impl<I, R, P> Slot<I, R, P> {
         self.end(STOP)
     }
 
+    /// The request shall not wait for map registers: it ends if it does, and goes on otherwise.
+    pub fn recall(&self) -> Ending<I, P> {
+        self.end(RECALL)
+    }
+
     fn end(&self, marks: usize) -> Ending<I, P> {
         let found = self.change(|state| match state & PHASE {
             IDLE => None,
             PARKED if marks & MET != 0 => Some(state & !PHASE | MOVING | marks),
             WAITING => Some(state & !PHASE | WITHDRAWING | marks),
-            OWNED | MOVING => Some(state | KNOCK | marks),
+            OWNED | MOVING if marks & STOP != 0 => Some(state | KNOCK | marks),
             _ => Some(state | marks),
         });
         match found.unwrap_or(IDLE) & PHASE {

@@ -10,8 +10,8 @@ const BUG_CHECK: i32 = 86;
 /// A stop that only the machine has.
 const MACHINE_STOP: i32 = 87;
 
-/// A file to send.
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+/// A file to send, of one transfer.
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../harness/Cargo.toml");
 
 /// What takes place in the session.
 struct Session {

@@ -24,6 +24,7 @@ pub struct Channel<R> {
 struct Outcome {
     status: Result<()>,
     moved: usize,
+    recalled: bool,
 }
 
 /// A request that is over, the caller's to complete; the channel is ready for the next one.
@@ -36,6 +37,8 @@ pub struct Concluded {
     pub status: Result<()>,
     /// Bytes moved, by all of its transfers that were reported as done.
     pub moved: usize,
+    /// It was [recalled](Channel::recall): it is to be [handed back](Request::hand_back) instead of completed.
+    pub recalled: bool,
 }
 
 /// What to do about a transfer that the framework has handed over.
@@ -105,6 +108,7 @@ impl<R> Channel<R> {
                 let outcome = Outcome {
                     status: Err(status),
                     moved: 0,
+                    recalled: false,
                 };
                 self.settle(transaction, request, outcome)
             }
@@ -181,6 +185,13 @@ impl<R> Channel<R> {
         self.end(self.slot.stop())
     }
 
+    /// The request's queue is being stopped and waits for it. If it waits for map registers, it is withdrawn, and to be
+    /// [handed back](Request::hand_back) to its queue; otherwise it goes on. IRQL <= DISPATCH_LEVEL; in
+    /// [`TransferEvents::stop`](crate::queue::TransferEvents::stop) only.
+    pub fn recall(&self) -> Stopped {
+        self.end(self.slot.recall())
+    }
+
     fn end(&self, ending: Ending<Transaction<Idle>, (CancelledRequest, Outcome)>) -> Stopped {
         let concluded = match ending {
             Ending::Noted => None,
@@ -217,14 +228,27 @@ impl<R> Channel<R> {
             if !self.slot.withdrawn() {
                 log::failure(c"withdrawing a transaction", NtStatus::INTERNAL_ERROR);
             }
-            return self.conclude(ended, Err(NtStatus::CANCELLED));
+            return self.conclude_withdrawn(ended);
         }
         if self.slot.not_withdrawn() {
             // SAFETY: it was handed over, and left to this caller.
             let transfer = unsafe { self.handle.executing() };
-            return self.fail(transfer, NtStatus::CANCELLED);
+            return self.conclude_withdrawn(transfer.finish(0));
         }
         None
+    }
+
+    /// As [`conclude`](Self::conclude), of a transaction that was withdrawn: its request was stopped, or only recalled.
+    fn conclude_withdrawn(&self, ended: Transaction<Ended>) -> Option<Concluded> {
+        let moved = ended.bytes_transferred();
+        let recalled = !self.slot.is_stopping();
+        let (transaction, request) = ended.release();
+        let outcome = Outcome {
+            status: Err(NtStatus::CANCELLED),
+            moved,
+            recalled,
+        };
+        self.settle(transaction, request, outcome)
     }
 
     /// The end of a transaction that is the caller's. `status` is why it had to end, if there is a reason.
@@ -240,7 +264,12 @@ impl<R> Channel<R> {
                 Err(NtStatus::CANCELLED)
             }
         });
-        self.settle(transaction, request, Outcome { status, moved })
+        let outcome = Outcome {
+            status,
+            moved,
+            recalled: false,
+        };
+        self.settle(transaction, request, outcome)
     }
 
     /// The request is over, and either the caller's to complete or its cancel routine's.
@@ -248,11 +277,13 @@ impl<R> Channel<R> {
         &self,
         transaction: Transaction<Idle>,
         request: CancelableRequest,
-        outcome: Outcome,
+        mut outcome: Outcome,
     ) -> Option<Concluded> {
         let (transaction, request) = match request.unmark() {
             Unmarked::Ours(request) => (transaction, request),
             Unmarked::Shared(request) => {
+                // It has been cancelled, and is not handed back any more.
+                outcome.recalled = false;
                 let (transaction, (request, _)) =
                     self.slot.park(transaction, (request, outcome)).err()?;
                 (transaction, request.met())
@@ -276,6 +307,7 @@ impl Outcome {
             request,
             status: self.status,
             moved: self.moved,
+            recalled: self.recalled,
         }
     }
 }
@@ -287,6 +319,7 @@ impl Concluded {
             request,
             status: Err(status),
             moved: 0,
+            recalled: false,
         }
     }
 }

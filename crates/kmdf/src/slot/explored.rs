@@ -237,3 +237,19 @@ fn granted_before_the_call_returns_it_completes_once() {
         request.check();
     });
 }
+
+#[test]
+fn recalled_and_granted_map_registers_at_once_it_completes_once() {
+    few(|| {
+        let request = Request::new();
+        request.slot.take_idle().expect("it is idle");
+        let recalling = spawn(&request, |request| request.end(request.slot.recall()));
+        let cancelling = spawn(&request, Request::cancel);
+        request.begin();
+        request.grant();
+        recalling.join().expect("no panic");
+        cancelling.join().expect("no panic");
+        request.drain();
+        request.check();
+    });
+}

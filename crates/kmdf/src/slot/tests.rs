@@ -171,3 +171,33 @@ fn who_cancels_what_is_in_somebodys_hands_is_noticed() {
     assert!(slot.is_stopping());
     assert_eq!(slot.stop(), Ending::Running);
 }
+
+#[test]
+fn recalled_while_it_waits_it_is_withdrawn() {
+    let slot = waiting();
+    assert_eq!(slot.recall(), Ending::Withdraw);
+    assert!(slot.withdrawn());
+    assert!(!slot.is_stopping());
+}
+
+#[test]
+fn recalled_before_it_waits_it_is_withdrawn_when_it_does() {
+    let slot: TestSlot = Slot::new("transaction");
+    slot.take_idle().expect("it is idle");
+    assert_eq!(slot.recall(), Ending::Noted);
+    let call = slot.call().expect("nobody stops it");
+    assert_eq!(slot.back(call), Back::Withdraw);
+    assert!(slot.withdrawn());
+}
+
+#[test]
+fn recalled_too_late_it_goes_on() {
+    let slot = waiting();
+    assert_eq!(slot.recall(), Ending::Withdraw);
+    assert!(!slot.not_withdrawn());
+    assert_eq!(slot.arrive(), Arrival::Go);
+    assert_eq!(slot.put_running(1), Ok(Knock::Quiet));
+    assert_eq!(slot.recall(), Ending::Running);
+    assert_eq!(slot.take_running(), Some(1));
+    assert!(!slot.is_stopping());
+}
