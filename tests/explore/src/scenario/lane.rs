@@ -14,13 +14,26 @@ use crate::account::{self, Ending};
 const GUARD: u8 = 0xc7;
 const GUARD_LENGTH: usize = 48;
 
-/// Statuses other than success that a request may end with.
-pub type Allowed = &'static [NTSTATUS];
+/// How a request may end.
+#[derive(Clone, Copy)]
+pub struct Allowed {
+    /// Statuses other than success.
+    pub statuses: &'static [NTSTATUS],
+    /// The device may be cut off from the bus during a transfer. One that reads memory then gets zeroes: edu goes on
+    /// with its work.
+    pub cut_off: bool,
+}
 
-/// None but success.
-pub const SUCCESS_ONLY: Allowed = &[];
-/// It may also be cancelled.
-pub const CANCELLED: Allowed = &[STATUS_CANCELLED];
+/// With success.
+pub const SUCCESS_ONLY: Allowed = Allowed {
+    statuses: &[],
+    cut_off: false,
+};
+/// With success or cancelled.
+pub const CANCELLED: Allowed = Allowed {
+    statuses: &[STATUS_CANCELLED],
+    cut_off: false,
+};
 
 /// A part of the device's memory.
 pub struct Lane {
@@ -143,12 +156,15 @@ impl Lane {
             assert_eq!(result, Ok(place.len()), "{at}");
         } else {
             assert!(
-                allowed.contains(&status),
+                allowed.statuses.contains(&status),
                 "{at} ended with status {status:#010x}"
             );
         }
         account::ended(ending);
         check_guards(&buffer, &range, &at);
+        if ending != Ending::Succeeded && written.is_some() && allowed.cut_off {
+            self.doubt(place.clone(), |_| 0);
+        }
         self.check(place, &buffer[range], written.as_deref(), ending, &at);
         ending
     }
@@ -180,12 +196,17 @@ impl Lane {
                 doubt[place.clone()].fill(None);
             }
         } else if let Some(written) = written {
-            let mut doubt = vec![None; self.bytes.len()];
-            for (doubt, &value) in doubt[place].iter_mut().zip(written) {
-                *doubt = Some(value);
-            }
-            self.doubts.push(doubt);
+            self.doubt(place, |index| written[index]);
         }
+    }
+
+    /// The bytes at `place` may be `value` of their index there.
+    fn doubt(&mut self, place: Range<usize>, value: impl Fn(usize) -> u8) {
+        let mut doubt = vec![None; self.bytes.len()];
+        for (index, byte) in doubt[place].iter_mut().enumerate() {
+            *byte = Some(value(index));
+        }
+        self.doubts.push(doubt);
     }
 
     fn may_hold(&self, index: usize, value: u8) -> bool {

@@ -5,10 +5,21 @@ use machine::nt_sys::{
     STATUS_INVALID_DEVICE_STATE,
 };
 
-use super::cancel::cancel_some;
-use super::lane::CANCELLED;
+use super::lane::Allowed;
 use super::traffic::{Plan, Traffic};
 use super::{Driver, Scenario, Setting};
+
+/// How requests may end whose device goes away: in its hands, in its queue, or on their way there.
+pub(super) const GONE: Allowed = Allowed {
+    statuses: &[
+        STATUS_DEVICE_REMOVED,
+        STATUS_CANCELLED,
+        STATUS_INVALID_DEVICE_STATE,
+        STATUS_DELETE_PENDING,
+        STATUS_DEVICE_DOES_NOT_EXIST,
+    ],
+    cut_off: true,
+};
 
 pub(super) const SUSPEND: Scenario = Scenario {
     name: "suspend",
@@ -49,13 +60,7 @@ pub(super) const SURPRISE_REMOVAL: Scenario = Scenario {
     run: |setting| {
         let handle = setting.open();
         let plan = Plan {
-            allowed: &[
-                STATUS_CANCELLED,
-                STATUS_DEVICE_REMOVED,
-                STATUS_DELETE_PENDING,
-                STATUS_DEVICE_DOES_NOT_EXIST,
-                STATUS_INVALID_DEVICE_STATE,
-            ],
+            allowed: GONE,
             ..Plan::default()
         };
         let traffic = Traffic::start(setting, &handle, plan);
@@ -67,30 +72,7 @@ pub(super) const SURPRISE_REMOVAL: Scenario = Scenario {
     },
 };
 
-pub(super) const MIX: Scenario = Scenario {
-    name: "mix",
-    about: "requests, some of them cancelled, with sleep and rebalance in any order",
-    driver: Driver::Project,
-    configure: |_| {},
-    run: |setting| {
-        let plan = Plan {
-            allowed: CANCELLED,
-            meanwhile: cancel_some,
-        };
-        let traffic = Traffic::start(setting, &setting.open(), plan);
-        for _ in 0..1 + setting.below(3) {
-            match setting.below(3) {
-                0 => sleep_and_wake(setting),
-                1 => setting.machine.rebalance().expect("rebalanced"),
-                _ => setting.pause(),
-            }
-        }
-        let mut lanes = traffic.join();
-        setting.check(&mut lanes);
-    },
-};
-
-fn sleep_and_wake(setting: &Setting<'_>) {
+pub(super) fn sleep_and_wake(setting: &Setting<'_>) {
     setting.pause();
     setting.machine.suspend().expect("asleep");
     setting.pause();

@@ -74,10 +74,16 @@ impl Draw {
 }
 
 /// How long a device takes in an explored run: as usual, or anything shorter, since what a driver may rely on is the
-/// order of things and not how long they take.
+/// order of things and not how long they take. Often a round time, give or take a little, since timers are set for those.
 fn any_duration(draw: &mut Draw, usual: u64) -> u64 {
+    const ROUND: u64 = 10_000_000;
+    const AROUND: u64 = 8_000;
     match draw.below(4) {
         0 => usual,
+        1 if usual > ROUND => {
+            let round = (1 + draw.below(usual / ROUND)) * ROUND;
+            (round + draw.below(AROUND)).saturating_sub(draw.below(AROUND))
+        }
         _ => draw.magnitude(usual),
     }
 }
