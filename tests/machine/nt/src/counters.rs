@@ -71,6 +71,12 @@ counters! {
     pool_allocations,
     /// Pool blocks freed.
     pool_frees,
+    /// Calls of framework functions by the driver.
+    framework_calls,
+    /// Locks that the driver took: spin locks, interrupt locks and wait locks, the kernel's and the framework's.
+    driver_locks,
+    /// Blocks, IRPs, MDLs and framework objects that the driver had made for it.
+    driver_allocations,
     /// Work items run.
     work_items,
     /// Timers expired.

@@ -100,21 +100,13 @@ exports! {
 }
 
 pub use crate::dbg::{DbgPrint, DbgPrintEx};
-use crate::ex::pool::image;
+use crate::image;
 pub use crate::support::{__C_specific_handler, __chkstk};
 
-/// Name and address of every routine that an image can import. What an image allocates
-/// is told apart from what the machine allocates on its behalf.
+/// Name and address of every routine that an image can import. What an image allocates and locks
+/// is told apart from what the machine does on its behalf.
 pub fn exports() -> Vec<(&'static str, usize)> {
     let mut all = vec![
-        (
-            "ExAllocatePool2",
-            image::ExAllocatePool2 as *const () as usize,
-        ),
-        (
-            "ExAllocatePoolWithTag",
-            image::ExAllocatePoolWithTag as *const () as usize,
-        ),
         ("DbgPrint", DbgPrint as *const () as usize),
         ("DbgPrintEx", DbgPrintEx as *const () as usize),
         ("__chkstk", __chkstk as *const () as usize),
@@ -123,6 +115,7 @@ pub fn exports() -> Vec<(&'static str, usize)> {
             __C_specific_handler as *const () as usize,
         ),
     ];
+    all.extend(image::exports());
     let named: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
     all.extend(
         declared()

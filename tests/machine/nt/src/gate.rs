@@ -1,29 +1,82 @@
 //! Gates: what a driver calls through a table of functions, such as the framework's, passes a gate on its way, where the
-//! call is noted in the trace, the kernel stack is checked and a switch point is passed. The function behind the gate
+//! call is counted and noted in the trace, the kernel stack is checked and a switch point is passed. The function behind the gate
 //! gets its arguments as they are, on the stack too.
 
 use crate::bugcheck::{Stop, stop_machine};
 use crate::ke::stack;
 use crate::sched::{self, Point};
-use std::sync::{Mutex, PoisonError};
+use crate::{Counter, counters};
+use std::ptr;
+use std::sync::atomic::AtomicPtr;
+use std::sync::atomic::Ordering::{Acquire, Release};
 
 /// Gates there are: more than KMDF 1.33 has functions.
 const COUNT: usize = 480;
 
-#[derive(Clone, Copy)]
+/// What a call is counted as, beyond being one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// It takes a lock.
+    Lock,
+    /// It makes an object or other memory for the caller.
+    Allocation,
+    Other,
+}
+
+impl Kind {
+    /// What a function of the framework does, by its name. Resources of a transaction are reserved, not made.
+    fn of(name: &str) -> Self {
+        if name.contains("AcquireLock")
+            || name.ends_with("LockAcquire")
+            || name.ends_with("Synchronize")
+        {
+            Self::Lock
+        } else if name.contains("Create")
+            || name.contains("Alloc") && !name.ends_with("AllocateResources")
+        {
+            Self::Allocation
+        } else {
+            Self::Other
+        }
+    }
+}
+
 struct Target {
     name: &'static str,
     address: usize,
+    kind: Kind,
+    calls: Counter,
 }
 
-static TARGETS: Mutex<[Option<Target>; COUNT]> = Mutex::new([None; COUNT]);
+/// What is behind each gate: set once at the start, read at every call.
+static TARGETS: [AtomicPtr<Target>; COUNT] = [const { AtomicPtr::new(ptr::null_mut()) }; COUNT];
+
+/// What is behind gate `index`.
+fn target(index: usize) -> Option<&'static Target> {
+    // SAFETY: null, or leaked by `guard` and not changed since.
+    unsafe { TARGETS.get(index)?.load(Acquire).as_ref() }
+}
+
+/// How often each function behind a gate has been called: those that have been.
+pub fn calls() -> Vec<(&'static str, u64)> {
+    (0..COUNT)
+        .filter_map(target)
+        .map(|target| (target.name, target.calls.get()))
+        .filter(|(_, calls)| *calls > 0)
+        .collect()
+}
 
 /// Puts gate `index` in front of the function at `address`; the address of the gate. Any function of the Windows
 /// convention with integer, pointer or floating-point arguments in any number.
 pub fn guard(index: usize, name: &'static str, address: usize) -> usize {
-    let mut targets = TARGETS.lock().unwrap_or_else(PoisonError::into_inner);
-    match targets.get_mut(index) {
-        Some(target) => *target = Some(Target { name, address }),
+    let target = Box::leak(Box::new(Target {
+        name,
+        address,
+        kind: Kind::of(name),
+        calls: Counter::default(),
+    }));
+    match TARGETS.get(index) {
+        Some(place) => place.store(target, Release),
         None => stop_machine(Stop::Internal, format!("{name}: there is no gate {index}")),
     }
     gates()[index] as usize
@@ -31,14 +84,21 @@ pub fn guard(index: usize, name: &'static str, address: usize) -> usize {
 
 /// Called in front of every function behind a gate; returns its address.
 extern "win64" fn pass(index: usize) -> usize {
-    let target = TARGETS.lock().unwrap_or_else(PoisonError::into_inner)[index];
-    let Some(Target { name, address }) = target else {
+    let Some(target) = target(index) else {
         stop_machine(Stop::Internal, format!("gate {index} leads nowhere"));
     };
-    drop(stack::enter(name));
-    crate::trace::record(name, 0);
+    target.calls.increment();
+    let counters = counters();
+    counters.framework_calls.increment();
+    match target.kind {
+        Kind::Lock => counters.driver_locks.increment(),
+        Kind::Allocation => counters.driver_allocations.increment(),
+        Kind::Other => {}
+    }
+    drop(stack::enter(target.name));
+    crate::trace::record(target.name, 0);
     sched::switch_point(Point::Routine);
-    address
+    target.address
 }
 
 /// Keeps the registers that may hold arguments, passes the gate whose index is in EAX, and goes on to the function.
@@ -107,6 +167,36 @@ fn gates() -> [*const (); COUNT] {
 mod tests {
     use super::*;
 
+    #[test]
+    fn locks_and_allocations_are_told_by_their_names() {
+        let locks = [
+            "WdfSpinLockAcquire",
+            "WdfWaitLockAcquire",
+            "WdfObjectAcquireLock",
+            "WdfInterruptAcquireLock",
+            "WdfInterruptTryToAcquireLock",
+            "WdfInterruptSynchronize",
+        ];
+        let allocations = [
+            "WdfDmaTransactionCreate",
+            "WdfMemoryCreatePreallocated",
+            "WdfObjectAllocateContext",
+            "WdfDeviceAllocAndQueryProperty",
+        ];
+        let others = [
+            "WdfSpinLockRelease",
+            "WdfObjectReleaseLock",
+            "WdfDmaTransactionExecute",
+        ];
+        assert!(locks.into_iter().all(|name| Kind::of(name) == Kind::Lock));
+        assert!(
+            allocations
+                .into_iter()
+                .all(|name| Kind::of(name) == Kind::Allocation)
+        );
+        assert!(others.into_iter().all(|name| Kind::of(name) == Kind::Other));
+    }
+
     type Function = unsafe extern "win64" fn(u64, f64, u64, u64, u64, u64) -> u64;
 
     extern "win64" fn digits(a: u64, b: f64, c: u64, d: u64, e: u64, f: u64) -> u64 {
@@ -128,5 +218,7 @@ mod tests {
             let result = unsafe { function(1, 2.0, 3, 4, 5, 6) };
             assert_eq!(result, 123_456);
         }
+        let counted = calls().into_iter().filter(|(name, _)| *name == "digits");
+        assert_eq!(counted.map(|(_, calls)| calls).collect::<Vec<_>>(), [1, 1]);
     }
 }

@@ -18,6 +18,7 @@ pub mod ex;
 pub mod exports;
 pub mod gate;
 pub mod hal;
+mod image;
 pub mod instrumented;
 pub mod io;
 pub mod ke;
