@@ -8,8 +8,8 @@ use clap::Args;
 use crate::{
     driver,
     packages::{self, Need},
-    process, project,
-    toolchain::{Target, Toolchain},
+    program, project,
+    toolchain::Target,
 };
 
 /// What to copy, and through what.
@@ -35,7 +35,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     packages::ensure(&[Need::DriverBuild, Need::Headers, Need::Qemu])?;
     let image = driver::build(&driver::Options::image(Target::X86_64))?;
-    let dmatest = build_dmatest()?;
+    let dmatest = program::build("dmatest", "dev")?;
     let file = match &options.file {
         Some(file) => file.clone(),
         None => project::sample(),
@@ -52,16 +52,4 @@ pub fn run(options: &Options) -> Result<()> {
         bail!("the demo failed ({status})");
     }
     Ok(())
-}
-
-/// Builds dmatest and returns the program's path.
-fn build_dmatest() -> Result<PathBuf> {
-    let libclang = Toolchain::find(Target::X86_64)?.libclang();
-    process::run(
-        process::cargo("cargo", project::tests())
-            .args(["build", "--locked", "--package", "dmatest", "--target-dir"])
-            .arg(project::tests_target())
-            .env("LIBCLANG_PATH", libclang),
-    )?;
-    Ok(project::tests_target().join("debug/dmatest"))
 }

@@ -1,6 +1,6 @@
 //! `cargo xtask explore`: the driver under many schedules.
 
-use std::{path::PathBuf, process::Command};
+use std::process::Command;
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -8,8 +8,8 @@ use clap::Args;
 use crate::{
     driver,
     packages::{self, Need},
-    process, project,
-    toolchain::{Target, Toolchain},
+    program,
+    toolchain::Target,
 };
 
 /// What to explore.
@@ -32,7 +32,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     packages::ensure(&[Need::DriverBuild, Need::Headers])?;
     let image = driver::build(&driver::Options::image(Target::X86_64))?;
-    let status = Command::new(build()?)
+    let status = Command::new(program::build("explore", "explore")?)
         .env("DMACARD_SYS", image)
         .args(&options.explore)
         .status()?;
@@ -40,17 +40,4 @@ pub fn run(options: &Options) -> Result<()> {
         bail!("exploring failed ({status})");
     }
     Ok(())
-}
-
-/// Builds the program and returns its path.
-fn build() -> Result<PathBuf> {
-    let libclang = Toolchain::find(Target::X86_64)?.libclang();
-    process::run(
-        process::cargo("cargo", project::tests())
-            .args(["build", "--locked", "--profile", "explore"])
-            .args(["--package", "explore", "--target-dir"])
-            .arg(project::tests_target())
-            .env("LIBCLANG_PATH", libclang),
-    )?;
-    Ok(project::tests_target().join("explore/explore"))
 }

@@ -1,5 +1,6 @@
 //! cargo xtask: the project's commands.
 
+mod bench;
 mod ci;
 mod demo;
 mod driver;
@@ -8,6 +9,7 @@ mod image;
 mod inf;
 mod packages;
 mod process;
+mod program;
 mod project;
 mod requirements;
 mod suite;
@@ -27,6 +29,8 @@ enum Command {
     Test(suite::Options),
     /// Runs the driver under many schedules, and repeats the one that fails.
     Explore(explore::Options),
+    /// Measures the driver's throughput, latency and costs.
+    Bench(bench::Options),
     /// Builds dmacard.sys and checks the image; its path is the last line printed.
     Driver(driver::Options),
     /// Checks the driver package's INF.
@@ -42,6 +46,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => suite::run(&options),
         Command::Explore(options) => explore::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Ci => ci::run(),
         Command::Driver(options) => driver::run(&options),
         Command::Inf => inf::run(),
