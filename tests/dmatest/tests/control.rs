@@ -15,7 +15,7 @@ use dmatest::{Device, Direction, query_statistics};
 use harness::Suite;
 use machine::inf::{RegistryData, RegistryValue};
 use machine::user::{Overlapped, Win32Error};
-use machine::{Config, Device as Board, Machine};
+use machine::{Config, Device as Board, Interrupts, Machine};
 
 use support::{SYSTEMS, System, open, round_trip};
 
@@ -27,7 +27,7 @@ macro_rules! tests {
 }
 
 /// QEMU's edu runs by a clock of its own, and may be done with a transfer at any moment after it was told.
-const EVERYWHERE: [Test; 18] = tests! {
+const EVERYWHERE: [Test; 21] = tests! {
     cancelled_between_its_transfers_it_ends_after_one
     cancelled_in_its_last_transfer_it_is_done
     cancelled_at_any_time_it_ends_once
@@ -38,7 +38,6 @@ const EVERYWHERE: [Test; 18] = tests! {
     a_stuck_engine_fails_the_device
     limits_that_make_no_sense
     reset_of_an_idle_device
-    reset_ends_the_transfer_under_way
     reset_of_a_hung_device
     reset_of_a_stuck_device
     suspend_with_a_hung_device
@@ -46,11 +45,16 @@ const EVERYWHERE: [Test; 18] = tests! {
     pulled_out_with_a_hung_device
     pulled_out_while_waiting_for_map_registers
     suspend_while_waiting_for_map_registers
+    interrupts_while_the_power_comes_and_goes
+    an_engine_that_is_busy_at_the_start_is_not_used
+    a_transfer_that_cannot_be_programmed_fails
+    a_transfer_that_went_wrong_fails
 
 };
 
 /// What needs a device that takes its time in the machine's time: not QEMU, whose own clock runs ahead.
-const TWINS: [Test; 1] = tests! {
+const TWINS: [Test; 2] = tests! {
+    reset_ends_the_transfer_under_way
     a_slow_device_is_given_up_and_taken_back
 };
 
@@ -410,5 +414,58 @@ fn suspend_while_waiting_for_map_registers(system: System) {
             assert_eq!(result(request), Ok(3000));
         }
         assert_eq!(in_order(device).requests, 4);
+    });
+}
+
+/// Interrupts that nobody asked for, at every register access of going to sleep and waking up.
+fn interrupts_while_the_power_comes_and_goes(system: System) {
+    system.run(move |machine, device| {
+        for access in 1..16 {
+            arm(machine, &format!("spurious@access:{access}"));
+            machine.suspend().expect("asleep");
+            machine.resume().expect("awake");
+            machine.faults().disarm();
+            round_trip(device, access, 1500, 3);
+        }
+        // Messages are DMA: the device sends none while it is off the bus.
+        let lines = system.interrupts == Interrupts::Line;
+        assert!(!lines || machine.faults().total() >= 5, "too few came");
+        in_order(device);
+    });
+}
+
+/// The engine runs although nobody told it anything: the device does not start, the half that did is undone, and the
+/// next start works.
+fn an_engine_that_is_busy_at_the_start_is_not_used(system: System) {
+    system.run_machine(|machine| {
+        arm(machine, "corrupt=0x98|1@1x*");
+        let refused = machine.start().expect_err("busy").to_string();
+        assert!(refused.contains("0xc000009e"), "{refused}");
+        machine.faults().disarm();
+        machine.start().expect("started");
+        in_order(&open(machine));
+    });
+}
+
+/// The engine is busy when it is to be told about the second transfer.
+fn a_transfer_that_cannot_be_programmed_fails(system: System) {
+    system.run(|machine, device| {
+        arm(machine, "corrupt=0x98|1@3");
+        let invalid_state = Err(Win32Error(22));
+        assert_eq!(result(read(device, 3000)), invalid_state);
+        assert_eq!(machine.faults().armed(), 0);
+        let counted = in_order(device);
+        assert_eq!((counted.failed, counted.hardware_errors), (1, 1));
+    });
+}
+
+/// The engine says that it has stopped, but not with the command that it was given.
+fn a_transfer_that_went_wrong_fails(system: System) {
+    system.run(|machine, device| {
+        arm(machine, "corrupt=0x98^2@2");
+        assert_eq!(result(read(device, 3000)), IO_DEVICE);
+        let counted = in_order(device);
+        assert_eq!((counted.failed, counted.hardware_errors), (1, 1));
+        assert_eq!(counted.timeouts, 0);
     });
 }
