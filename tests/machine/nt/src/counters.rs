@@ -77,6 +77,8 @@ counters! {
     driver_locks,
     /// Blocks, IRPs, MDLs and framework objects that the driver had made for it.
     driver_allocations,
+    /// Pool blocks of the framework's that it has lost track of, where the published source does too.
+    framework_leaks,
     /// Work items run.
     work_items,
     /// Timers expired.

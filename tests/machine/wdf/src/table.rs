@@ -138,6 +138,13 @@ offered! {
         WdfDmaEnablerSetMaximumScatterGatherElements: PFN_WDFDMAENABLERSETMAXIMUMSCATTERGATHERELEMENTS,
         WdfDmaEnablerGetFragmentLength: PFN_WDFDMAENABLERGETFRAGMENTLENGTH,
         WdfDmaEnablerWdmGetDmaAdapter: PFN_WDFDMAENABLERWDMGETDMAADAPTER,
+        WdfDmaEnablerConfigureSystemProfile: PFN_WDFDMAENABLERCONFIGURESYSTEMPROFILE,
+    }
+    dma::system_api {
+        WdfDmaTransactionSetChannelConfigurationCallback: PFN_WDFDMATRANSACTIONSETCHANNELCONFIGURATIONCALLBACK,
+        WdfDmaTransactionSetTransferCompleteCallback: PFN_WDFDMATRANSACTIONSETTRANSFERCOMPLETECALLBACK,
+        WdfDmaTransactionSetDeviceAddressOffset: PFN_WDFDMATRANSACTIONSETDEVICEADDRESSOFFSET,
+        WdfDmaTransactionStopSystemTransfer: PFN_WDFDMATRANSACTIONSTOPSYSTEMTRANSFER,
     }
     dma::transaction_api {
         WdfDmaTransactionCreate: PFN_WDFDMATRANSACTIONCREATE,

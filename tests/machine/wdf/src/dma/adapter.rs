@@ -185,8 +185,8 @@ impl Adapter {
         place: &Place,
         base: *mut c_void,
         device_offset: u32,
-        list: *mut SCATTER_GATHER_LIST,
-        list_size: u32,
+        list: (*mut SCATTER_GATHER_LIST, u32),
+        completion: (PDMA_COMPLETION_ROUTINE, *mut c_void),
     ) -> Result<usize, NTSTATUS> {
         let mut length = place.length as u32;
         let status = operation!(
@@ -198,10 +198,10 @@ impl Adapter {
                 device_offset,
                 &raw mut length,
                 place.write(),
-                list,
-                list_size,
-                None,
-                std::ptr::null_mut(),
+                list.0,
+                list.1,
+                completion.0,
+                completion.1.cast(),
             )
         );
         wdm::check(status).map(|()| length as usize)
@@ -255,6 +255,16 @@ impl Adapter {
     /// `FreeMapRegisters`. `DISPATCH_LEVEL`.
     pub(crate) fn free_map_registers(&self, base: *mut c_void, count: u32) {
         operation!(self, FreeMapRegisters(base, count));
+    }
+
+    /// `FreeAdapterChannel`. `DISPATCH_LEVEL`.
+    pub(crate) fn free_channel(&self) {
+        operation!(self, FreeAdapterChannel());
+    }
+
+    /// `CancelMappedTransfer`. Errors: the HAL's, if the transfer was cancelled before.
+    pub(crate) fn cancel_mapped_transfer(&self, context: *mut c_void) -> Result<(), NTSTATUS> {
+        wdm::check(operation!(self, CancelMappedTransfer(context.cast())))
     }
 
     /// `CancelAdapterChannel`: true if the allocation was waiting and will not come.

@@ -4,6 +4,7 @@ use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use machine_nt::counters::counters;
 use machine_nt::exports::{ExAllocatePool2, ExFreePoolWithTag, IoGetDmaAdapter};
 
 use super::adapter::Adapter;
@@ -74,6 +75,10 @@ pub(crate) struct DmaEnabler {
     require_single: bool,
     preallocate: bool,
     adapters: Record<[Option<Adapter>; 2]>,
+    /// The read direction was described to the HAL: at creation for bus masters, by its configuration for system profiles.
+    described: AtomicBool,
+    /// Where the transfers of a system profile have their lists.
+    system_list: Record<SystemList>,
     max_elements: AtomicU32,
     alignment: OnceLock<u32>,
     callbacks: Callbacks,
@@ -81,6 +86,15 @@ pub(crate) struct DmaEnabler {
     fill_failed: AtomicBool,
     enable_failed: AtomicBool,
     start_failed: AtomicBool,
+}
+
+/// Memory for a list, and its bytes.
+#[derive(Clone, Copy, Default)]
+pub(super) struct SystemList {
+    /// The list.
+    pub(super) memory: Ptr<c_void>,
+    /// Its bytes.
+    pub(super) size: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -103,6 +117,10 @@ impl Object for DmaEnabler {
         if self.added.load(Ordering::Relaxed) {
             self.device.pnp.remove_enabler(self);
         }
+    }
+
+    fn destroyed(&self) {
+        self.free(self.system_list.with(std::mem::take).memory);
     }
 
     fn dump(&self) -> Vec<String> {
@@ -206,6 +224,8 @@ impl DmaEnabler {
             require_single,
             preallocate: flags & WDF_DMA_ENABLER_CONFIG_NO_SGLIST_PREALLOCATION as u32 == 0,
             adapters: Record::new([None, None]),
+            described: AtomicBool::new(profile.bus_master),
+            system_list: Record::new(SystemList::default()),
             max_elements: AtomicU32::new(UNLIMITED),
             alignment: OnceLock::new(),
             callbacks: Callbacks {
@@ -256,8 +276,7 @@ impl DmaEnabler {
     }
 
     fn get_adapter(&self, width: u32) -> Result<Adapter, NTSTATUS> {
-        // SAFETY: all-zero bytes are a valid value of this plain structure.
-        let mut description: DEVICE_DESCRIPTION = unsafe { std::mem::zeroed() };
+        let mut description = DEVICE_DESCRIPTION::default();
         description.Version = self.version;
         description.Master = TRUE as BOOLEAN;
         description.ScatterGather = BOOLEAN::from(self.profile.scatter_gather);
@@ -266,6 +285,105 @@ impl DmaEnabler {
         description.InterfaceType = PCIBus;
         description.MaximumLength = self.maximum_length;
         description.DmaAddressWidth = width;
+        self.obtain(description)
+    }
+
+    /// Gets the adapter of a direction of a system profile (`ConfigureSystemAdapter`).
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_PARAMETER` (configured already), `STATUS_UNSUCCESSFUL` (no adapter), `STATUS_INSUFFICIENT_RESOURCES`.
+    pub(super) fn configure_system(
+        &self,
+        config: &WDF_DMA_SYSTEM_PROFILE_CONFIG,
+        dma: (u32, u32),
+        write: bool,
+    ) -> Result<(), NTSTATUS> {
+        if self.adapter(write).is_some() {
+            trace::verbose(
+                self.globals(),
+                &format!(
+                    "WDFDMAENABLER {:#x} is configured already for this direction",
+                    self.header.handle()
+                ),
+            );
+            verifier::break_point(self.globals());
+            return Err(STATUS_INVALID_PARAMETER);
+        }
+        let (channel, request_line) = dma;
+        let direction = self.direction_index(write);
+        if direction == 0 {
+            self.described.store(true, Ordering::Relaxed);
+        }
+        let mut adapter = self.obtain(DEVICE_DESCRIPTION {
+            Version: DEVICE_DESCRIPTION_VERSION3,
+            MaximumLength: self.maximum_length,
+            DemandMode: config.DemandMode,
+            AutoInitialize: config.LoopedTransfer,
+            DmaWidth: config.DmaWidth,
+            DeviceAddress: config.DeviceAddress,
+            InterfaceType: Internal,
+            DmaChannel: channel,
+            DmaRequestLine: request_line,
+            ..DEVICE_DESCRIPTION::default()
+        })?;
+        adapter.list_size = size_of::<SCATTER_GATHER_LIST>()
+            + adapter.map_registers as usize * size_of::<SCATTER_GATHER_ELEMENT>();
+        self.adapters.with(|all| all[direction] = Some(adapter));
+        self.allocate_system_list()
+    }
+
+    /// A list for all transfers, as long as the longer of both directions. The published source forgets the list of the direction that
+    /// was configured before.
+    fn allocate_system_list(&self) -> Result<(), NTSTATUS> {
+        let size = self.list_size();
+        let memory = self.allocate(size);
+        let old = self
+            .system_list
+            .with(|list| std::mem::replace(list, SystemList { memory, size }));
+        if !old.memory.0.is_null() {
+            counters().framework_leaks.increment();
+            trace::error(
+                self.globals(),
+                &format!(
+                    "WDFDMAENABLER {:#x}: the list of the first direction, {:#x} bytes at {:p}, is leaked, as in the published source",
+                    self.header.handle(),
+                    old.size,
+                    old.memory.0
+                ),
+            );
+        }
+        if memory.0.is_null() {
+            return Err(STATUS_INSUFFICIENT_RESOURCES);
+        }
+        Ok(())
+    }
+
+    /// Where the transfers of a system profile have their lists.
+    pub(super) fn system_list(&self) -> SystemList {
+        self.system_list.get()
+    }
+
+    /// More memory for the list, for a single transfer that needs it (`SetNewSgListBuffer`).
+    ///
+    /// # Errors
+    /// `STATUS_INSUFFICIENT_RESOURCES`.
+    pub(super) fn grow_system_list(&self, size: usize) -> Result<(), NTSTATUS> {
+        if size <= self.system_list().size {
+            return Ok(());
+        }
+        let memory = self.allocate(size);
+        if memory.0.is_null() {
+            return Err(STATUS_INSUFFICIENT_RESOURCES);
+        }
+        let old = self
+            .system_list
+            .with(|list| std::mem::replace(list, SystemList { memory, size }));
+        self.free(old.memory);
+        Ok(())
+    }
+
+    /// Asks the HAL for an adapter.
+    fn obtain(&self, mut description: DEVICE_DESCRIPTION) -> Result<Adapter, NTSTATUS> {
         let mut map_registers = 0;
         // SAFETY: the bus's device object, and two structures of ours.
         let object = unsafe {
@@ -330,9 +448,9 @@ impl DmaEnabler {
         self.profile
     }
 
-    /// Whether the routines of DMA version 3 are used.
+    /// Whether the routines of DMA version 3 are used: not by a system profile of which the read direction was not configured yet.
     pub(crate) fn uses_v3(&self) -> bool {
-        self.version == DEVICE_DESCRIPTION_VERSION3
+        self.version == DEVICE_DESCRIPTION_VERSION3 && self.described.load(Ordering::Relaxed)
     }
 
     /// Whether a transaction may span several MDLs: all but version 2 packets.
@@ -347,7 +465,7 @@ impl DmaEnabler {
 
     /// `WdfDmaEnablerGetMaximumLength`: 0 for a system enabler that was not configured.
     pub(crate) fn maximum_length(&self) -> usize {
-        if self.adapter(false).is_some() {
+        if self.described.load(Ordering::Relaxed) {
             self.maximum_length as usize
         } else {
             0
@@ -390,10 +508,13 @@ impl DmaEnabler {
         self.alignment.get().copied().unwrap_or(0)
     }
 
+    fn direction_index(&self, write: bool) -> usize {
+        usize::from(write && self.profile.duplex)
+    }
+
     /// The adapter of a direction.
     pub(crate) fn adapter(&self, write: bool) -> Option<Adapter> {
-        let index = usize::from(write && self.profile.duplex);
-        self.adapters.with(|all| all[index])
+        self.adapters.with(|all| all[self.direction_index(write)])
     }
 
     fn call(&self, name: &str, callback: PowerCallback) -> Result<(), NTSTATUS> {

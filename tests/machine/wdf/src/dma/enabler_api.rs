@@ -8,6 +8,7 @@ use crate::flat::*;
 use crate::globals::DriverGlobals;
 use crate::object::attributes::Rules;
 use crate::object::{self, Attributes, Object, Parent, handle};
+use crate::wdm::status_of;
 use crate::{trace, verifier};
 
 /// The configuration of KMDF 1.9 ends before the overrides.
@@ -129,6 +130,54 @@ fn create(
         return Err(status);
     }
     Ok(enabler)
+}
+
+/// Gives a direction of a system profile its channel, as the translated resource descriptor names it. The published source checks neither
+/// the IRQL nor the profile: a bus master's directions are configured already.
+///
+/// Errors: `STATUS_INVALID_PARAMETER` (a missing structure or descriptor, the direction, configured already), `STATUS_INFO_LENGTH_MISMATCH`,
+/// `STATUS_UNSUCCESSFUL` (no adapter: no system DMA, or no such channel), `STATUS_INSUFFICIENT_RESOURCES`.
+///
+/// # Safety
+/// As the KMDF documentation says of the DDI.
+pub(crate) unsafe extern "win64" fn WdfDmaEnablerConfigureSystemProfile(
+    globals: PWDF_DRIVER_GLOBALS,
+    value: WDFDMAENABLER,
+    config: PWDF_DMA_SYSTEM_PROFILE_CONFIG,
+    direction: WDF_DMA_DIRECTION,
+) -> NTSTATUS {
+    let enabler = enabler(globals, value);
+    let globals = enabler.globals();
+    let refuse = |status, why: &str| {
+        trace::error(globals, why);
+        verifier::break_point(globals);
+        status
+    };
+    // SAFETY: NULL or the driver's structure, whose size comes first.
+    let Some(config) = (unsafe { config.as_ref() }) else {
+        return refuse(STATUS_INVALID_PARAMETER, "ProfileConfig is NULL");
+    };
+    if config.Size as usize != size_of::<WDF_DMA_SYSTEM_PROFILE_CONFIG>() {
+        return refuse(
+            STATUS_INFO_LENGTH_MISMATCH,
+            "WDF_DMA_SYSTEM_PROFILE_CONFIG has another size",
+        );
+    }
+    // SAFETY: NULL or the driver's descriptor.
+    let Some(descriptor) = (unsafe { config.DmaDescriptor.as_ref() }) else {
+        return refuse(STATUS_INVALID_PARAMETER, "DmaDescriptor is NULL");
+    };
+    let write = match direction {
+        WdfDmaDirectionReadFromDevice => false,
+        WdfDmaDirectionWriteToDevice => true,
+        _ => {
+            trace::error(globals, &format!("{direction} is no DMA direction"));
+            return STATUS_INVALID_PARAMETER;
+        }
+    };
+    // SAFETY: the published source reads this member of any descriptor.
+    let dma = unsafe { descriptor.u.Dma };
+    status_of(enabler.configure_system(config, (dma.Channel, dma.Port), write))
 }
 
 /// The configured maximum length; 0 for a system enabler that was not configured. IRQL <= `DISPATCH_LEVEL`.

@@ -11,5 +11,7 @@ mod packet;
 mod reserve;
 mod scatter_gather;
 mod single;
+mod system;
+pub(crate) mod system_api;
 pub(crate) mod transaction;
 pub(crate) mod transaction_api;

@@ -22,13 +22,19 @@ pub(super) struct Packet {
     pub(super) reserved: u32,
     /// The HAL's base of the map registers; the HAL may give a null one.
     pub(super) base: Option<Ptr<c_void>>,
+    /// System profiles: from the device's address to the register that is meant.
+    pub(super) device_offset: u32,
+    /// System profiles: the transfer was stopped.
+    pub(super) stopped: bool,
 }
 
 /// Who stages, and whether it is to stage once more.
 #[derive(Default)]
 pub(super) struct Staging {
-    active: bool,
+    pub(super) active: bool,
     again: bool,
+    /// What the HAL has reported meanwhile.
+    pub(super) ended: Option<DMA_COMPLETION_STATUS::Type>,
 }
 
 /// Room for a list of one element.
@@ -46,6 +52,7 @@ impl DmaTransaction {
     pub(super) fn start_packet(self: &Arc<Self>) -> Result<(), NTSTATUS> {
         self.acquire_device()?;
         let adapter = self.adapter();
+        let bus_master = self.enabler().profile().bus_master;
         let reserving = self.with(|state| {
             let fragment = state.remaining.min(state.max_fragment);
             state.current_length = fragment;
@@ -53,6 +60,8 @@ impl DmaTransaction {
             let reserving = state.phase == Phase::Reserved;
             state.packet.needed = if reserving {
                 state.packet.reserved
+            } else if !bus_master {
+                adapter.map_registers
             } else if fragment == state.remaining {
                 span_pages(
                     state.current.0.virtual_address() + state.current.1,
@@ -153,6 +162,7 @@ impl DmaTransaction {
                             self.handle()
                         ),
                     );
+                    self.report_staging_failure(status);
                 }
             }
         }
@@ -173,6 +183,11 @@ impl DmaTransaction {
         loop {
             let staged = self.stage_one();
             let mut staging = self.staging.lock();
+            if let Some(status) = staging.ended.take() {
+                drop(staging);
+                self.call_transfer_complete(status);
+                staging = self.staging.lock();
+            }
             if !std::mem::take(&mut staging.again) {
                 staging.active = false;
                 drop(staging);
@@ -198,16 +213,31 @@ impl DmaTransaction {
             }
             state.remaining -= state.current_length;
         });
+        if self.with(|state| state.packet.stopped) {
+            return Err(STATUS_CANCELLED);
+        }
+        // The driver has ended the transaction if it does not want the transfer.
+        if !self.configure_channel() {
+            return Ok(());
+        }
+        if !self.enabler().profile().bus_master {
+            return self.stage_system();
+        }
         // SAFETY: all-zero bytes are a valid value of this plain structure.
         let mut one: OneElement = unsafe { std::mem::zeroed() };
         let mapped = self.map_packet(&mut one)?;
+        self.take_note_of(mapped);
+        self.call_program(&raw mut one.list);
+        Ok(())
+    }
+
+    /// So many bytes of the present transfer were mapped; the others are for the next.
+    pub(super) fn take_note_of(&self, mapped: usize) {
         self.with(|state| {
             let left = state.current_length - mapped;
             state.remaining += left;
             state.current_length = mapped;
         });
-        self.call_program(&raw mut one.list);
-        Ok(())
     }
 
     fn map_packet(&self, one: &mut OneElement) -> Result<usize, NTSTATUS> {
@@ -215,13 +245,8 @@ impl DmaTransaction {
         let (place, base) = (self.place(), self.map_register_base());
         let list = (&raw mut *one).cast::<SCATTER_GATHER_LIST>();
         if self.enabler().uses_v3() {
-            return adapter.map_transfer_ex(
-                &place,
-                base.0,
-                0,
-                list,
-                size_of::<OneElement>() as u32,
-            );
+            let list = (list, size_of::<OneElement>() as u32);
+            return adapter.map_transfer_ex(&place, base.0, 0, list, (None, std::ptr::null_mut()));
         }
         let (logical, mapped) = adapter.map_transfer(&place, base.0);
         one.list.NumberOfElements = 1;
@@ -230,7 +255,7 @@ impl DmaTransaction {
         Ok(mapped)
     }
 
-    fn map_register_base(&self) -> Ptr<c_void> {
+    pub(super) fn map_register_base(&self) -> Ptr<c_void> {
         self.with(|state| state.packet.base).unwrap_or_default()
     }
 
@@ -274,8 +299,10 @@ impl DmaTransaction {
             };
             (state.packet.base.take().unwrap_or_default(), count)
         });
-        // A null base must not be freed, even if the HAL gave it.
-        if !base.0.is_null() {
+        if !self.enabler().profile().bus_master {
+            at_dispatch(|| adapter.free_channel());
+        } else if !base.0.is_null() {
+            // A null base must not be freed, even if the HAL gave it.
             at_dispatch(|| adapter.free_map_registers(base.0, count));
         }
         self.release_device();
@@ -294,6 +321,12 @@ unsafe extern "win64" fn adapter_control(
 ) -> IO_ALLOCATION_ACTION {
     // SAFETY: the transaction that asked for the channel; it lives until it gets it or cancels the wait.
     let transaction = unsafe { DmaTransaction::from_context(context.cast()) };
+    // The transaction may be gone when the channel was used.
+    let action = if transaction.enabler().profile().bus_master {
+        DeallocateObjectKeepRegisters
+    } else {
+        KeepObject
+    };
     transaction.channel_allocated(Ptr(base.cast()));
-    DeallocateObjectKeepRegisters
+    action
 }

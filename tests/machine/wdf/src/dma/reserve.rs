@@ -70,6 +70,8 @@ impl DmaTransaction {
         });
         let reserved = if count != 0 {
             count
+        } else if !self.enabler().profile().bus_master {
+            adapter.map_registers
         } else {
             let span = required_registers(start.0, start.1, length as u32, adapter.map_registers);
             span.inspect_err(|_| self.release_for_reuse(true))?
@@ -86,7 +88,8 @@ impl DmaTransaction {
             state.reserve = callback;
             state.context = Ptr(context);
         });
-        adapter.initialize_context(self.transfer_context().0);
+        self.initialize_context(&adapter);
+        self.begin_packet();
         self.with(|state| state.phase = Phase::Reserved);
         self.start_packet()
     }

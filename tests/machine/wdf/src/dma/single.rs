@@ -63,6 +63,9 @@ impl DmaTransaction {
         }
         if self.enabler().preallocates() {
             self.grow_list_buffer(needs.ScatterGatherListSize)?;
+        } else if !self.enabler().profile().bus_master {
+            self.enabler()
+                .grow_system_list(needs.ScatterGatherListSize as usize)?;
         }
         Ok(())
     }

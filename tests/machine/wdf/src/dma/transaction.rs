@@ -7,13 +7,14 @@ use super::adapter::{Adapter, Place};
 use super::enabler::DmaEnabler;
 use super::packet::{Packet, Staging};
 use super::scatter_gather::List;
+use super::system::Callbacks;
 use crate::flat::*;
 use crate::globals::DriverGlobals;
 use crate::io::request::Request;
 use crate::lock::{Ptr, Record, SpinCell};
 use crate::object::{self, Attributes, Header, Held, Kind, Object, Parent, Typed};
 use crate::wdm::Mdl;
-use crate::{table, trace, verifier};
+use crate::{trace, verifier};
 
 /// The states of a transaction; their numbers are the third parameter of bug check 0x10D/8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +103,8 @@ pub(crate) struct DmaTransaction {
     state: Record<State>,
     /// Keeps one thread at a time staging packets.
     pub(super) staging: SpinCell<Staging>,
+    /// What the driver registered for a system profile.
+    pub(super) callbacks: Record<Callbacks>,
 }
 
 impl Object for DmaTransaction {
@@ -164,9 +167,6 @@ impl DmaTransaction {
         enabler: &Arc<DmaEnabler>,
         attributes: Option<&Attributes>,
     ) -> Result<Arc<Self>, NTSTATUS> {
-        if !enabler.profile().bus_master {
-            table::stop_not_offered("WdfDmaTransactionCreate for a system profile");
-        }
         let mut transfer_context = Ptr::default();
         if enabler.uses_v3() {
             transfer_context = enabler.allocate(DMA_TRANSFER_CONTEXT_SIZE_V1 as usize);
@@ -199,6 +199,7 @@ impl DmaTransaction {
                 list: List::default(),
             }),
             staging: SpinCell::new(Staging::default()),
+            callbacks: Record::new(Callbacks::default()),
         });
         if let Err(status) =
             object::commit(&transaction, attributes, Parent::Object(enabler.clone()))
@@ -320,7 +321,7 @@ impl DmaTransaction {
             state.single
         });
         if self.enabler.uses_v3() {
-            adapter.initialize_context(self.transfer_context.0);
+            self.initialize_context(&adapter);
         }
         let mut prepared = Ok(());
         if single {
@@ -352,8 +353,21 @@ impl DmaTransaction {
         if self.enabler.profile().scatter_gather {
             self.check_fragmentation()
         } else {
+            self.begin_packet();
             Ok(())
         }
+    }
+
+    /// `InitializeTransferContext`. The published source follows a null pointer if the transaction was created before the enabler was
+    /// configured; so do we, by name.
+    pub(super) fn initialize_context(&self, adapter: &Adapter) {
+        if self.transfer_context.0.is_null() {
+            verifier::access_violation(
+                self.globals(),
+                "the transaction has no transfer context: it was created before the read direction of its enabler was configured",
+            );
+        }
+        adapter.initialize_context(self.transfer_context.0);
     }
 
     /// Begins the transaction; EvtProgramDma usually runs before this returns (`Execute`).
