@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use machine_bus::system_dma::{DmaController, DmaEnd, DmaMode, DmaProgram};
+use machine_nt::bugcheck::{Stop, stop_machine};
 use machine_nt::ke::stack::driver_call;
 use machine_nt::sched::{self, Interrupt};
 use nt_sys::{
@@ -46,6 +47,10 @@ pub struct SystemChannel {
 /// The driver's part of a transfer that is mapped: who is told of its end.
 #[derive(Clone, Copy)]
 pub struct Completion {
+    /// Bytes of the transfer.
+    pub length: u64,
+    /// It ended with an error.
+    pub failed: bool,
     pub adapter: u64,
     pub device: u64,
     pub routine: PDMA_COMPLETION_ROUTINE,
@@ -72,6 +77,28 @@ impl Dma {
     /// The channel that an adapter is for; `None` for a bus master's.
     pub fn system_channel(&mut self, routine: &'static str, adapter: u64) -> Option<SystemChannel> {
         self.adapter(routine, adapter).description.system
+    }
+}
+
+impl Dma {
+    /// Stops if a driver flushes more than was moved before an error: it takes what it has for data. Only the machine looks
+    /// at this.
+    fn verify_moved(
+        &self,
+        routine: &'static str,
+        channel: u32,
+        transfer: &Completion,
+        flushed: u64,
+    ) {
+        let moved = transfer.length - self.controller().residue(channel);
+        if transfer.failed && flushed > moved {
+            stop_machine(
+                Stop::Misuse,
+                format_args!(
+                    "{routine}: {flushed} bytes are flushed, and channel {channel} had moved {moved} when its transfer ended with an error"
+                ),
+            );
+        }
     }
 }
 
@@ -128,6 +155,8 @@ pub fn start(adapter: u64, start: &Start<'_>) {
         };
         let device = dma.adapter("MapTransferEx", adapter).channel;
         let completion = Completion {
+            length: start.ranges.iter().map(|(_, length)| length).sum(),
+            failed: false,
             adapter,
             device: device.map_or(0, |channel| channel.device),
             routine: start.routine,
@@ -168,7 +197,11 @@ pub fn begin_flush(routine: &'static str, adapter: u64, length: u64) -> bool {
             }
             dma.controller().stop(system.channel);
         }
-        dma.transfers.mapped.remove(&system.channel);
+        if let Some(transfer) = dma.transfers.mapped.remove(&system.channel)
+            && dma.config.verifier
+        {
+            dma.verify_moved(routine, system.channel, &transfer, length);
+        }
         dma.transfers
             .ended
             .retain(|(channel, _)| *channel != system.channel);
@@ -228,7 +261,8 @@ pub fn collect(controller: Option<&dyn DmaController>) {
                 DmaEnd::Complete | DmaEnd::Period => DMA_COMPLETION_STATUS::DmaComplete,
                 DmaEnd::Error => DMA_COMPLETION_STATUS::DmaError,
             };
-            if dma.transfers.mapped.contains_key(&channel) {
+            if let Some(transfer) = dma.transfers.mapped.get_mut(&channel) {
+                transfer.failed = end == DmaEnd::Error;
                 dma.transfers.ended.push_back((channel, status));
             }
         }

@@ -1,6 +1,6 @@
 //! The rules, each broken once.
 
-use harness::{BugCheck, Suite, bug_check};
+use harness::{BugCheck, Suite, bug_check, machine_stop};
 use machine_hal::Config;
 use machine_nt::counters;
 use nt_sys::*;
@@ -41,6 +41,11 @@ pub fn add(suite: Suite) -> Suite {
             "a_looped_channel_is_flushed",
             violation(0x23),
             usual(looped_flushed),
+        )
+        .stops(
+            "what_an_error_kept_back_is_flushed",
+            machine_stop("4096 bytes are flushed, and channel 4 had moved 100"),
+            usual(flushed_too_much),
         )
         .passes("r106_flushing_caches_does_nothing", usual(io_buffers))
         .stops(
@@ -116,6 +121,14 @@ fn cancelled_not_flushed(fifo: &Fifo) {
 
 fn flushed_running(fifo: &Fifo) {
     let (channel, buffer) = begun(fifo);
+    channel.flush(&buffer, 0, 0x1000);
+}
+
+fn flushed_too_much(fifo: &Fifo) {
+    fifo.loop_back();
+    fifo.set(abi::fifo::BUS_ERROR_AFTER.offset(), 100);
+    let (channel, buffer) = begun(fifo);
+    wait_for(1);
     channel.flush(&buffer, 0, 0x1000);
 }
 

@@ -276,16 +276,17 @@ impl DmaEnabler {
     }
 
     fn get_adapter(&self, width: u32) -> Result<Adapter, NTSTATUS> {
-        let mut description = DEVICE_DESCRIPTION::default();
-        description.Version = self.version;
-        description.Master = TRUE as BOOLEAN;
-        description.ScatterGather = BOOLEAN::from(self.profile.scatter_gather);
-        description.Dma32BitAddresses = TRUE as BOOLEAN;
-        description.Dma64BitAddresses = BOOLEAN::from(self.profile.wide);
-        description.InterfaceType = PCIBus;
-        description.MaximumLength = self.maximum_length;
-        description.DmaAddressWidth = width;
-        self.obtain(description)
+        self.obtain(DEVICE_DESCRIPTION {
+            Version: self.version,
+            Master: TRUE as BOOLEAN,
+            ScatterGather: BOOLEAN::from(self.profile.scatter_gather),
+            Dma32BitAddresses: TRUE as BOOLEAN,
+            Dma64BitAddresses: BOOLEAN::from(self.profile.wide),
+            InterfaceType: PCIBus,
+            MaximumLength: self.maximum_length,
+            DmaAddressWidth: width,
+            ..DEVICE_DESCRIPTION::default()
+        })
     }
 
     /// Gets the adapter of a direction of a system profile (`ConfigureSystemAdapter`).

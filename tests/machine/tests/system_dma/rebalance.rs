@@ -1,0 +1,88 @@
+//! Stop and start again: the enabler is made in EvtDevicePrepareHardware and deleted in EvtDeviceReleaseHardware (R71).
+
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
+
+use harness::Suite;
+use machine::nt_sys::*;
+use machine::{Device, MachineError};
+use machine_hal::pnp::PnpError;
+
+use crate::bench::{self, PAGE};
+use crate::fifo::{self, Fifo, Hooks, SYSTEM_DUPLEX};
+
+pub fn add(suite: Suite) -> Suite {
+    suite
+        .passes("a_device_is_stopped_and_started_again_and_again", recreated)
+        .passes("m23_an_enabler_is_kept_over_a_stop", kept)
+}
+
+static ENABLER: AtomicPtr<WDFDMAENABLER__> = AtomicPtr::new(ptr::null_mut());
+static PREPARED: AtomicUsize = AtomicUsize::new(0);
+
+fn create(fifo: &Fifo) -> NTSTATUS {
+    assert_eq!(fifo.connections.len(), 2);
+    let enabler = fifo.duplex(PAGE);
+    ENABLER.store(enabler, Relaxed);
+    bench::transaction(enabler);
+    PREPARED.fetch_add(1, Relaxed);
+    STATUS_SUCCESS
+}
+
+fn delete() {
+    bench::delete(ENABLER.swap(ptr::null_mut(), Relaxed));
+}
+
+fn recreated() {
+    let hooks = Hooks {
+        prepare: Some(create),
+        release: Some(delete),
+        ..Hooks::default()
+    };
+    fifo::on_machine(
+        Device::Fifo,
+        hooks,
+        |_| {},
+        |machine| {
+            machine.start().expect("the device starts");
+            for _ in 0..3 {
+                machine.rebalance().expect("and starts again");
+            }
+            machine.suspend().expect("sleeps");
+            machine.resume().expect("wakes up");
+            assert_eq!(PREPARED.load(Relaxed), 4);
+            machine.shut_down();
+        },
+    );
+}
+
+/// M23: the adapters are never released, so the directions are configured already.
+fn configure_again(fifo: &Fifo) -> NTSTATUS {
+    if ENABLER.load(Relaxed).is_null() {
+        ENABLER.store(fifo.bare_enabler(SYSTEM_DUPLEX, PAGE), Relaxed);
+    }
+    match fifo.configure(ENABLER.load(Relaxed), false) {
+        STATUS_SUCCESS => fifo.configure(ENABLER.load(Relaxed), true),
+        status => status,
+    }
+}
+
+fn kept() {
+    let hooks = Hooks {
+        prepare: Some(configure_again),
+        ..Hooks::default()
+    };
+    fifo::on_machine(
+        Device::Fifo,
+        hooks,
+        |_| {},
+        |machine| {
+            machine.start().expect("the device starts");
+            match machine.rebalance() {
+                Err(MachineError::Pnp(PnpError::Start(STATUS_INVALID_PARAMETER))) => {}
+                other => panic!("the second start ends with {other:?}"),
+            }
+            machine.shut_down();
+        },
+    );
+}
