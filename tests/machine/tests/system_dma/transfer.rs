@@ -352,7 +352,7 @@ fn chain() {
         begin(read, &back, length, false);
         begin(write, &out, length, true);
         wait_until(|| has_ended(read) && has_ended(write));
-        assert_eq!(bytes(&back, 64), &bytes(&out, 64)[..]);
+        assert_eq!(bytes(&back, 64), bytes(&out, 64));
         let last = unsafe { (*(*back.mdl()).Next).Next };
         let address = unsafe {
             (*last)
