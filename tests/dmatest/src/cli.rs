@@ -10,8 +10,9 @@ use clap::{Args, Parser, Subcommand};
 use crate::copy;
 use crate::device::{Device, query_info, query_statistics};
 use crate::error::Error;
-use crate::fleet::Patience;
+use crate::fleet::Shared;
 use crate::info::{print_info, print_rows, print_statistics};
+use crate::stress::{self, StressOptions};
 use crate::verify::{self, Outcome};
 
 /// Uses a dmacard device as any program would: by ReadFile, WriteFile and DeviceIoControl.
@@ -53,6 +54,17 @@ pub enum DeviceCommand {
     Copy(CopyOptions),
     /// Check everything the driver promises.
     Verify(VerifyOptions),
+    /// Make random requests by several threads at once, cancel some, and verify every byte.
+    Stress(StressOptions),
+    /// Start reads and end without waiting for them: what `verify --cancel` starts as a process of its own.
+    #[cfg(windows)]
+    #[command(hide = true)]
+    Abandon {
+        /// Reads to start.
+        reads: usize,
+        /// Bytes of each.
+        length: usize,
+    },
 }
 
 /// Options of `copy`.
@@ -66,8 +78,8 @@ pub struct CopyOptions {
 #[derive(Debug, Clone, Args)]
 pub struct VerifyOptions {
     /// Varies the data; the same seed makes the same requests.
-    #[arg(long = "data-seed", value_name = "SEED", default_value_t = 1)]
-    pub seed: u64,
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    pub data_seed: u64,
     /// Afterwards, cancel requests at random moments: one by one, all at once, by closing their handle, by the end of a
     /// process.
     #[arg(long)]
@@ -91,8 +103,8 @@ pub struct Tolerance {
 impl Tolerance {
     /// The limit, as the checks take it.
     #[must_use]
-    pub fn patience(&self) -> Patience {
-        Patience::new(Duration::from_secs(self.limit.into()))
+    pub fn shared(&self) -> Shared {
+        Shared::new(Duration::from_secs(self.limit.into()))
     }
 
     /// A command's result, without the failures that are expected.
@@ -124,6 +136,11 @@ pub fn run<D: Device>(device: &D, command: &DeviceCommand) -> Result<(), Error> 
         }
         DeviceCommand::Copy(options) => copy_file(device, &info, options, out),
         DeviceCommand::Verify(options) => verify_all(device, &info, options, out),
+        DeviceCommand::Stress(options) => stress::run(device, &info, options, out),
+        #[cfg(windows)]
+        DeviceCommand::Abandon { reads, length } => {
+            crate::windows::abandon(device, *reads, *length)
+        }
     }
 }
 
@@ -158,10 +175,11 @@ fn verify_all<D: Device>(
             output = line;
         }
     };
-    let mut verdict = verify::verify(device, info, options.seed, &mut report);
+    let mut verdict = verify::verify(device, info, options.data_seed, &mut report);
     if options.cancel && verdict.is_ok() {
-        let patience = options.tolerance.patience();
-        let cancelled = verify::verify_cancel(device, info, options.seed, &patience, &mut report);
+        let shared = options.tolerance.shared();
+        let cancelled =
+            verify::verify_cancel(device, info, options.data_seed, &shared, &mut report);
         verdict = verdict.and(cancelled.and_then(|tally| {
             tally
                 .explain()

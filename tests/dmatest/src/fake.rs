@@ -455,7 +455,12 @@ impl Device for Fake {
     }
 
     fn control(&self, code: u32, _input: &[u8], output: &mut [u8]) -> Result<usize, Win32Error> {
-        let state = self.state();
+        let mut state = self.state();
+        if code == ioctl::RESET {
+            let in_hardware = state.queue.front().map(|request| request.number);
+            state.cancel(|request| Some(request.number) == in_hardware);
+            return Ok(0);
+        }
         let info = state.info();
         let answer = match code {
             ioctl::GET_INFO => info.as_bytes(),

@@ -2,12 +2,14 @@
 //!
 //! No request may overlap a write that is under way, since the device may carry requests out in any order. Every request
 //! has guard bytes around its part of the buffer. What is allowed: success with all bytes moved, or an error with each
-//! byte either moved or not. Nothing else, and nothing after the wait limit.
+//! byte of a read either moved or not, and each byte of a write likewise if it was cancelled; after a write that failed
+//! or was cut off by a reset the device may hold anything there. Nothing else, and nothing after the wait limit.
 
 use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use abi::ioctl;
 use fastrand::Rng;
 
 use crate::device::{Device, Direction};
@@ -21,23 +23,51 @@ use crate::tally::{End, Tally};
 /// How often a free place is looked for before it is taken that there is none.
 const ATTEMPTS: usize = 16;
 
-/// How long nothing may end while something is waited for; shared by all threads of a program, whose requests wait for
-/// each other in the driver.
+/// What all threads of a program share: how long nothing may end while something is waited for, since their requests wait
+/// for each other in the driver; and resets, which may cancel a request of any of them.
 #[derive(Debug)]
-pub struct Patience {
+pub struct Shared {
     limit: Duration,
     /// When a request ended last, ns of the device's clock.
     last: AtomicU64,
+    /// Resets going on.
+    resets: AtomicU64,
+    /// When a reset ended last, ns of the device's clock, and one more; 0 if none has.
+    last_reset: AtomicU64,
 }
 
-impl Patience {
+impl Shared {
     /// `limit` without any request's end is a hang.
     #[must_use]
     pub fn new(limit: Duration) -> Self {
         Self {
             limit,
             last: AtomicU64::new(0),
+            resets: AtomicU64::new(0),
+            last_reset: AtomicU64::new(0),
         }
+    }
+
+    /// Resets the device, and waits for that.
+    ///
+    /// # Errors
+    /// [`Error::Control`].
+    pub fn reset<D: Device>(&self, device: &D) -> Result<(), Error> {
+        self.resets.fetch_add(1, Ordering::SeqCst);
+        let answer = device.control(ioctl::RESET, &[], &mut []);
+        let now = nanoseconds(device.now());
+        self.last_reset.fetch_max(now + 1, Ordering::SeqCst);
+        self.resets.fetch_sub(1, Ordering::SeqCst);
+        answer.map(drop).map_err(|error| Error::Control {
+            name: "RESET",
+            error,
+        })
+    }
+
+    /// Whether a reset may have cancelled a request that was started at `moment` and has just ended.
+    fn reset_since(&self, moment: Duration) -> bool {
+        self.resets.load(Ordering::SeqCst) > 0
+            || self.last_reset.load(Ordering::SeqCst) > nanoseconds(moment)
     }
 
     fn progress(&self, now: Duration) {
@@ -68,8 +98,13 @@ fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// A request of a fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(u64);
+
 /// A request under way.
 struct Flight<D: Device> {
+    ticket: Ticket,
     direction: Direction,
     place: Place,
     pending: D::Pending,
@@ -94,11 +129,13 @@ pub struct Landed {
 }
 
 /// Requests under way on a part of the device's memory.
-pub struct Fleet<'p, D: Device> {
+pub struct Fleet<'s, D: Device> {
     flights: Vec<Flight<D>>,
+    /// Requests started so far.
+    started: u64,
     shadow: Shadow,
     tally: Tally,
-    patience: &'p Patience,
+    shared: &'s Shared,
     /// A request did not end: nobody may wait for it, its memory is lost.
     hung: bool,
 }
@@ -112,15 +149,16 @@ impl<D: Device> Drop for Fleet<'_, D> {
     }
 }
 
-impl<'p, D: Device> Fleet<'p, D> {
+impl<'s, D: Device> Fleet<'s, D> {
     /// No requests, and a part of the memory of which nothing is known.
     #[must_use]
-    pub fn new(shadow: Shadow, patience: &'p Patience) -> Self {
+    pub fn new(shadow: Shadow, shared: &'s Shared) -> Self {
         Self {
             flights: Vec::new(),
+            started: 0,
             shadow,
             tally: Tally::default(),
-            patience,
+            shared,
             hung: false,
         }
     }
@@ -142,17 +180,30 @@ impl<'p, D: Device> Fleet<'p, D> {
         self.flights.len()
     }
 
+    /// All that are under way, in the order in which they were started.
+    #[must_use]
+    pub fn under_way(&self) -> Vec<Ticket> {
+        self.flights.iter().map(|flight| flight.ticket).collect()
+    }
+
     /// Whether none is under way.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.flights.is_empty()
     }
 
-    /// A place where a request can go now, if one is found.
-    pub fn find_place(&self, rng: &mut Rng, direction: Direction, sizes: &Sizes) -> Option<Place> {
+    /// A place where a request of at most `largest` bytes can go now, if one is found.
+    pub fn find_place(
+        &self,
+        rng: &mut Rng,
+        direction: Direction,
+        sizes: &Sizes,
+        largest: usize,
+    ) -> Option<Place> {
         let range = self.shadow.range();
+        let largest = largest.min(range.len());
         (0..ATTEMPTS).find_map(|_| {
-            let length = sizes.pick(rng, range.len());
+            let length = sizes.pick(rng, largest);
             let offset = range.start + rng.usize(..=range.len() - length);
             let place = Place::new(offset as u64, length).shifted(random_shift(rng));
             self.is_free(direction, place).then_some(place)
@@ -176,7 +227,7 @@ impl<'p, D: Device> Fleet<'p, D> {
         direction: Direction,
         place: Place,
         pattern: Pattern,
-    ) -> Result<(), Error> {
+    ) -> Result<Ticket, Error> {
         debug_assert!(self.is_free(direction, place));
         let mut buffer = place.buffer(device)?;
         let data = &mut buffer[place.range()];
@@ -189,7 +240,10 @@ impl<'p, D: Device> Fleet<'p, D> {
         }
         let before = buffer.to_vec();
         let started = device.now();
+        let ticket = Ticket(self.started);
+        self.started += 1;
         self.flights.push(Flight {
+            ticket,
             direction,
             place,
             pending: device.start(direction, place.offset, buffer, place.range()),
@@ -197,15 +251,18 @@ impl<'p, D: Device> Fleet<'p, D> {
             cancelled: false,
             started,
         });
-        Ok(())
+        Ok(ticket)
     }
 
-    /// CancelIoEx for a request, by the handle that made it.
+    /// CancelIoEx for a request, if it is still under way, by the handle that made it or a duplicate.
     ///
     /// # Errors
     /// [`Error::Control`] if that fails for another reason than that the request has ended.
-    pub fn cancel(&mut self, device: &D, index: usize) -> Result<(), Error> {
-        let flight = &mut self.flights[index];
+    pub fn cancel(&mut self, device: &D, ticket: Ticket) -> Result<(), Error> {
+        let mut flights = self.flights.iter_mut();
+        let Some(flight) = flights.find(|flight| flight.ticket == ticket) else {
+            return Ok(());
+        };
         match device.cancel(&flight.pending) {
             Ok(()) => flight.cancelled = true,
             Err(Win32Error::NOT_FOUND) => {}
@@ -288,16 +345,17 @@ impl<'p, D: Device> Fleet<'p, D> {
     /// # Errors
     /// [`Error::Mismatch`]; [`Error::Hung`], after which the fleet's requests are given up.
     pub fn land(&mut self, device: &D, index: usize) -> Result<Landed, Error> {
-        if !self.patience.wait(device, &self.flights[index].pending) {
+        if !self.shared.wait(device, &self.flights[index].pending) {
             return Err(self.give_up(device, index));
         }
         let flight = self.flights.remove(index);
         let (direction, length, cancelled) =
             (flight.direction, flight.place.length, flight.cancelled);
+        let reset = self.shared.reset_since(flight.started);
         let now = device.now();
         let latency = now.saturating_sub(flight.started);
-        self.patience.progress(now);
-        let end = flight.judge(device, &mut self.shadow)?;
+        self.shared.progress(now);
+        let end = flight.judge(device, &mut self.shadow, reset)?;
         self.tally.add(direction, length, end);
         if cancelled && end == End::Done {
             self.tally.too_late += 1;
@@ -314,7 +372,7 @@ impl<'p, D: Device> Fleet<'p, D> {
     fn give_up(&mut self, device: &D, index: usize) -> Error {
         self.hung = true;
         let flight = &self.flights[index];
-        let (place, limit) = (flight.place, self.patience.limit);
+        let (place, limit) = (flight.place, self.shared.limit);
         let already = if flight.cancelled { "cancelled " } else { "" };
         let asked = device.cancel(&flight.pending);
         let then = match (asked, device.wait_for(&flight.pending, limit)) {
@@ -364,7 +422,8 @@ impl<'p, D: Device> Fleet<'p, D> {
 
 impl<D: Device> Flight<D> {
     /// Takes the buffer back from a request that has ended and holds it against what it may be.
-    fn judge(self, device: &D, shadow: &mut Shadow) -> Result<End, Error> {
+    /// `reset`: a reset may have ended it.
+    fn judge(self, device: &D, shadow: &mut Shadow, reset: bool) -> Result<End, Error> {
         let Self {
             direction,
             place,
@@ -380,18 +439,23 @@ impl<D: Device> Flight<D> {
                 let what = format!("reported as done with {moved} bytes");
                 return Err(place.mismatch(direction, &what));
             }
-            Err(Win32Error::OPERATION_ABORTED) if cancelled => End::Cancelled,
+            Err(Win32Error::OPERATION_ABORTED) if cancelled || reset => End::Cancelled,
             Err(error) => End::Failed(error),
         };
         let data = &done.buffer[place.range()];
         let verdict = match (direction, end) {
             (Direction::Read, End::Done) => shadow.read_done(place, data),
-            (Direction::Read, _) => shadow.read_in_part(place, data),
+            (Direction::Read, _) => shadow.read_in_part(place, &before[place.range()], data),
             (Direction::Write, End::Done) => {
                 shadow.write_done(place, &before[place.range()]);
                 Ok(())
             }
-            (Direction::Write, _) => Ok(()),
+            // The device finishes what it has begun when a request is cancelled; otherwise it is cut off.
+            (Direction::Write, End::Cancelled) if !reset => Ok(()),
+            (Direction::Write, _) => {
+                shadow.write_cut(place);
+                Ok(())
+            }
         };
         let how = match end {
             End::Done => "done",

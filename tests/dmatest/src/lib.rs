@@ -15,6 +15,7 @@ pub mod exit;
 mod fake;
 pub mod fleet;
 pub mod info;
+pub mod latency;
 #[cfg(not(windows))]
 pub mod machine_device;
 pub mod pattern;
@@ -22,6 +23,7 @@ pub mod place;
 pub mod progress;
 pub mod shadow;
 pub mod sizes;
+pub mod stress;
 pub mod tally;
 #[cfg(any(windows, test))]
 mod thread;

@@ -8,14 +8,41 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// How often a plain line is written at most.
 const LINE_EVERY: Duration = Duration::from_secs(2);
 
-/// Shows how many of a known number of bytes are done, on standard error.
+/// Shows how much of something is done, on standard error.
 pub struct Progress(Shown);
+
+/// What is counted.
+#[derive(Debug, Clone, Copy)]
+enum Unit {
+    Bytes,
+    Requests,
+    Seconds,
+}
+
+impl Unit {
+    fn template(self) -> &'static str {
+        match self {
+            Self::Bytes => "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+            Self::Requests => "{msg} {wide_bar} {pos}/{len} requests {per_sec} {eta}",
+            Self::Seconds => "{msg} {wide_bar} {pos}/{len} s {eta}",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bytes => "bytes",
+            Self::Requests => "requests",
+            Self::Seconds => "s",
+        }
+    }
+}
 
 enum Shown {
     Nothing,
     Bar(ProgressBar),
     Lines {
         what: String,
+        unit: Unit,
         done: u64,
         total: u64,
         last: Instant,
@@ -32,38 +59,64 @@ impl Progress {
     /// Shows `what` moving towards `total` bytes.
     #[must_use]
     pub fn bytes(what: &str, total: u64) -> Self {
+        Self::new(what, Unit::Bytes, total)
+    }
+
+    /// Shows `what` moving towards `total` requests.
+    #[must_use]
+    pub fn requests(what: &str, total: u64) -> Self {
+        Self::new(what, Unit::Requests, total)
+    }
+
+    /// Shows `what` going on for `total` seconds.
+    #[must_use]
+    pub fn seconds(what: &str, total: u64) -> Self {
+        Self::new(what, Unit::Seconds, total)
+    }
+
+    fn new(what: &str, unit: Unit, total: u64) -> Self {
         if !io::stderr().is_terminal() {
             return Self(Shown::Lines {
                 what: what.to_owned(),
+                unit,
                 done: 0,
                 total,
                 last: Instant::now(),
             });
         }
-        let style = ProgressStyle::with_template(
-            "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
-        )
-        .expect("the template is a constant");
+        let style =
+            ProgressStyle::with_template(unit.template()).expect("the template is a constant");
         let bar = ProgressBar::new(total).with_style(style);
         bar.set_message(what.to_owned());
         Self(Shown::Bar(bar))
     }
 
-    /// `bytes` more are done.
-    pub fn advance(&mut self, bytes: u64) {
+    /// So many more are done.
+    pub fn advance(&mut self, more: u64) {
+        let before = match &self.0 {
+            Shown::Nothing => return,
+            Shown::Bar(bar) => bar.position(),
+            Shown::Lines { done, .. } => *done,
+        };
+        self.set(before + more);
+    }
+
+    /// So many are done now.
+    pub fn set(&mut self, now: u64) {
         match &mut self.0 {
             Shown::Nothing => {}
-            Shown::Bar(bar) => bar.inc(bytes),
+            Shown::Bar(bar) => bar.set_position(now),
             Shown::Lines {
                 what,
+                unit,
                 done,
                 total,
                 last,
             } => {
-                *done += bytes;
+                *done = now;
                 if last.elapsed() >= LINE_EVERY {
                     *last = Instant::now();
-                    eprintln!("{what}: {done} of {total} bytes");
+                    eprintln!("{what}: {done} of {total} {}", unit.name());
                 }
             }
         }

@@ -9,7 +9,7 @@ use crate::place::Place;
 enum Byte {
     /// It has this value.
     Is(u8),
-    /// A write that was to change it did not succeed.
+    /// A write that was to change it was cancelled, or is under way.
     Either(u8, u8),
     /// Several did not, or nothing was written yet.
     Unknown,
@@ -86,6 +86,11 @@ impl Shadow {
         }
     }
 
+    /// A write failed, or was cut off by a reset: the device may have gone on without the bus, and hold anything.
+    pub fn write_cut(&mut self, place: Place) {
+        self.at(place).fill(Byte::Unknown);
+    }
+
     /// Fills the buffer of a read with what the read cannot deliver, so that no byte looks read that was not.
     pub fn fill_foreign(&self, place: Place, buffer: &mut [u8]) {
         let bytes = &self.bytes[self.index(place)];
@@ -107,13 +112,14 @@ impl Shadow {
         Ok(())
     }
 
-    /// A read has not succeeded: each byte of `data` is what it was when the read was started, or has been read.
+    /// A read has not succeeded: each byte of `data` is what it was `before`, or has been read.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn read_in_part(&mut self, place: Place, data: &[u8]) -> Result<(), String> {
-        let untouched = |byte: Byte, value| byte.may_be(value) || value == byte.foreign();
-        check(self.at(place), data, untouched)
+    pub fn read_in_part(&self, place: Place, before: &[u8], data: &[u8]) -> Result<(), String> {
+        let mut before = before.iter();
+        let allowed = |byte: Byte, value| before.next() == Some(&value) || byte.may_be(value);
+        check(&self.bytes[self.index(place)], data, allowed)
     }
 
     fn at(&mut self, place: Place) -> &mut [Byte] {
@@ -126,7 +132,12 @@ impl Shadow {
     }
 }
 
-fn check(bytes: &[Byte], data: &[u8], allowed: impl Fn(Byte, u8) -> bool) -> Result<(), String> {
+/// `allowed` is asked once for each byte, in their order.
+fn check(
+    bytes: &[Byte],
+    data: &[u8],
+    mut allowed: impl FnMut(Byte, u8) -> bool,
+) -> Result<(), String> {
     let wrong: Vec<usize> = (0..bytes.len().max(data.len()))
         .filter(|&index| match (bytes.get(index), data.get(index)) {
             (Some(byte), Some(value)) => !allowed(*byte, *value),
@@ -158,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_failed_leaves_old_or_new() {
+    fn a_write_that_was_cancelled_leaves_old_or_new() {
         let whole = Place::new(100, 3);
         let mut shadow = shadow(&[1, 1, 1]);
         shadow.write_started(whole, &[2, 2, 1]);
@@ -169,7 +180,15 @@ mod tests {
     }
 
     #[test]
-    fn two_writes_that_failed_leave_nothing_to_say() {
+    fn a_write_that_was_cut_off_leaves_anything() {
+        let place = Place::new(101, 1);
+        let mut shadow = shadow(&[1, 1, 1]);
+        shadow.write_cut(place);
+        assert_eq!(shadow.read_done(Place::new(100, 3), &[1, 77, 1]), Ok(()));
+    }
+
+    #[test]
+    fn two_writes_that_were_cancelled_leave_nothing_to_say() {
         let place = Place::new(101, 1);
         let mut shadow = shadow(&[1, 1, 1]);
         shadow.write_started(place, &[2]);
@@ -186,8 +205,9 @@ mod tests {
         let mut buffer = [0; 2];
         shadow.fill_foreign(whole, &mut buffer);
         assert!(shadow.read_done(whole, &buffer).is_err());
-        assert_eq!(shadow.read_in_part(whole, &buffer), Ok(()));
-        assert_eq!(shadow.read_in_part(whole, &[buffer[0], 9]), Ok(()));
-        assert!(shadow.read_in_part(whole, &[7, buffer[1]]).is_err());
+        assert_eq!(shadow.read_in_part(whole, &buffer, &buffer), Ok(()));
+        assert_eq!(shadow.read_in_part(whole, &buffer, &[buffer[0], 9]), Ok(()));
+        let wrong = shadow.read_in_part(whole, &buffer, &[7, buffer[1]]);
+        assert!(wrong.is_err());
     }
 }

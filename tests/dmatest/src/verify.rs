@@ -12,7 +12,7 @@ use abi::info::DeviceInfo;
 use crate::device::Device;
 use crate::error::{Error, Win32Error};
 use crate::exit;
-use crate::fleet::Patience;
+use crate::fleet::Shared;
 use crate::tally::Tally;
 
 use cancel::Bench;
@@ -55,10 +55,10 @@ pub fn verify_cancel<D: Device>(
     device: &D,
     info: &DeviceInfo,
     seed: u64,
-    patience: &Patience,
+    shared: &Shared,
     report: impl FnMut(&Outcome),
 ) -> Result<Tally, Error> {
-    let mut bench = Bench::new(device, info, seed, patience)?;
+    let mut bench = Bench::new(device, info, seed, shared)?;
     let counts = |bench: &Bench<'_, D>| {
         let tally = bench.tally();
         (tally.requests + tally.abandoned, tally.cancelled)
@@ -150,8 +150,8 @@ mod tests {
     /// Runs the checks that cancel, and returns the names of those that fail.
     fn cancelling(fake: &Fake) -> (Vec<&'static str>, Result<Tally, Error>) {
         let mut failing = Vec::new();
-        let patience = Patience::new(Duration::from_secs(1));
-        let result = verify_cancel(fake, &fake.info(), 1, &patience, |outcome| {
+        let shared = Shared::new(Duration::from_secs(1));
+        let result = verify_cancel(fake, &fake.info(), 1, &shared, |outcome| {
             if outcome.result.is_err() {
                 failing.push(outcome.name);
             }

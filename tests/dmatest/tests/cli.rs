@@ -40,6 +40,8 @@ fn every_subcommand_succeeds() {
         &["info"][..],
         &["stats"],
         &["verify"],
+        &["verify", "--cancel"],
+        &["stress", "--requests", "200"],
         &["copy", path],
         &["demo", path],
     ] {
@@ -143,4 +145,123 @@ fn what_is_no_plan_of_faults_is_a_wrong_command_line() {
         let text = String::from_utf8_lossy(&output.stderr);
         assert!(text.contains(reason), "{text}");
     }
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("standard output is no object: {error}, {output:?}"))
+}
+
+#[test]
+fn requests_are_cancelled_at_random_moments_and_everything_adds_up() {
+    for device in ["edu-twin", "edu"] {
+        let output = dmatest(&["--device", device, "verify", "--cancel"]);
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8_lossy(&output.stdout);
+        for check in ["cancel one", "cancel all", "duplicate", "close"] {
+            let line = text.lines().find(|line| line.contains(check));
+            assert!(
+                line.is_some_and(|line| line.ends_with(" cancelled")),
+                "{text}"
+            );
+        }
+        assert!(text.contains("ok      adds up"), "{text}");
+    }
+}
+
+#[test]
+fn stress_cancels_resets_and_verifies() {
+    for device in ["edu-twin", "edu"] {
+        for seed in ["1", "2", "3"] {
+            let output = dmatest(&[
+                "--device",
+                device,
+                "stress",
+                "--json",
+                "--requests",
+                "300",
+                "--cancel",
+                "30",
+                "--reset",
+                "3",
+                "--data-seed",
+                seed,
+                "--seed",
+                seed,
+            ]);
+            assert!(output.status.success(), "{output:?}");
+            let report = json(&output);
+            assert_eq!(report["verdict"], "every byte verified");
+            assert_eq!(
+                report["requests"], 308,
+                "a write and a read of each thread more"
+            );
+            for name in ["cancelled", "completed", "resets"] {
+                assert!(report[name].as_u64() > Some(2), "{name}: {report}");
+            }
+            assert_eq!(report["failed"], 0);
+        }
+    }
+}
+
+#[test]
+fn the_same_seeds_make_the_same_run() {
+    let run = || {
+        let arguments = ["stress", "--json", "--requests", "200", "--cancel", "30"];
+        let mut report = json(&dmatest(&arguments));
+        report["real_seconds"].take();
+        report
+    };
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn a_duration_is_of_the_machines_time() {
+    let output = dmatest(&[
+        "stress",
+        "--json",
+        "--duration",
+        "20",
+        "--depth",
+        "2",
+        "--threads",
+        "2",
+    ]);
+    let seconds = json(&output)["seconds"].as_f64();
+    assert!(
+        seconds.is_some_and(|seconds| (20.0..25.0).contains(&seconds)),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn failures_are_explained_and_are_an_error_unless_expected() {
+    let request = Some(i32::from(exit::REQUEST));
+    // A device that stops answering for good, and one that loses an interrupt.
+    for plan in ["unplug@command:20", "drop@interrupt:20"] {
+        let stress = ["--fault", plan, "stress", "--requests", "100"];
+        let output = dmatest(&stress);
+        assert_eq!(output.status.code(), request, "{output:?}");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("failed: "), "{text}");
+        let expected = dmatest(&[&stress[..], &["--expect-failures"]].concat());
+        assert!(expected.status.success(), "{expected:?}");
+        let verify = ["--fault", plan, "verify", "--cancel"];
+        assert_eq!(code(&verify), i32::from(exit::REQUEST));
+        assert_eq!(code(&[&verify[..], &["--expect-failures"]].concat()), 0);
+    }
+}
+
+#[test]
+fn data_that_is_wrong_is_an_error_whatever_is_expected() {
+    let output = dmatest(&[
+        "--fault",
+        "stray=+8@20",
+        "stress",
+        "--requests",
+        "200",
+        "--expect-failures",
+    ]);
+    let code = output.status.code();
+    assert!(matches!(code, Some(1 | 86 | 87)), "{output:?}");
 }

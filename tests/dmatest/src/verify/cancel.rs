@@ -10,7 +10,7 @@ use fastrand::Rng;
 use super::Check;
 use crate::device::{Device, Direction, query_statistics};
 use crate::error::Error;
-use crate::fleet::{Fleet, Patience};
+use crate::fleet::{Fleet, Shared, Ticket};
 use crate::pattern::Pattern;
 use crate::shadow::Shadow;
 use crate::sizes::Sizes;
@@ -29,7 +29,6 @@ pub(super) struct Bench<'d, D: Device> {
     /// For requests of another handle than the fleet's, on a part of the memory of their own.
     neighbour: Fleet<'d, D>,
     rng: Rng,
-    sizes: Sizes,
     /// How long one request takes, about.
     typical: Duration,
     before: Statistics,
@@ -53,7 +52,7 @@ impl<'d, D: Device> Bench<'d, D> {
         device: &'d D,
         info: &DeviceInfo,
         seed: u64,
-        patience: &'d Patience,
+        shared: &'d Shared,
     ) -> Result<Self, Error> {
         let memory = info.memory_size as usize;
         let largest = memory.min(info.maximum_request as usize);
@@ -62,10 +61,9 @@ impl<'d, D: Device> Bench<'d, D> {
         let mut bench = Self {
             device,
             largest,
-            fleet: Fleet::new(Shadow::unknown(0..part), patience),
-            neighbour: Fleet::new(Shadow::unknown(part..memory), patience),
+            fleet: Fleet::new(Shadow::unknown(0..part), shared),
+            neighbour: Fleet::new(Shadow::unknown(part..memory), shared),
             rng: Rng::with_seed(seed),
-            sizes: Sizes::default(),
             typical: Duration::ZERO,
             before,
         };
@@ -93,7 +91,13 @@ impl<'d, D: Device> Bench<'d, D> {
 
     /// Starts several requests by `device` at random places.
     fn start(&mut self, device: &D) -> Result<(), Error> {
-        start(&mut self.fleet, device, &mut self.rng, &self.sizes, AT_ONCE)
+        start(
+            &mut self.fleet,
+            device,
+            &mut self.rng,
+            self.largest,
+            AT_ONCE,
+        )
     }
 
     /// A moment while requests started just now are under way.
@@ -114,16 +118,17 @@ fn start<D: Device>(
     fleet: &mut Fleet<'_, D>,
     device: &D,
     rng: &mut Rng,
-    sizes: &Sizes,
+    largest: usize,
     count: usize,
 ) -> Result<(), Error> {
+    let sizes = Sizes::default();
     for _ in 0..count {
         let direction = if rng.bool() {
             Direction::Read
         } else {
             Direction::Write
         };
-        if let Some(place) = fleet.find_place(rng, direction, sizes) {
+        if let Some(place) = fleet.find_place(rng, direction, &sizes, largest) {
             let pattern = Pattern::Random(rng.u64(..));
             fleet.start(device, direction, place, pattern)?;
         }
@@ -136,18 +141,18 @@ fn one<D: Device>(bench: &mut Bench<'_, D>) -> Result<(), Error> {
     let device = bench.device;
     for _ in 0..ROUNDS {
         bench.start(device)?;
-        let mut moments: Vec<(Duration, usize)> = (0..bench.fleet.len())
-            .filter(|index| index % 2 == 0)
-            .map(|index| (bench.moment(), index))
-            .collect();
-        // Twice, and at once: the request may still wait, or be in the hardware.
-        moments.push((Duration::ZERO, 0));
+        let tickets = bench.fleet.under_way();
+        let chosen = tickets.iter().step_by(2);
+        let mut moments: Vec<(Duration, Ticket)> =
+            chosen.map(|ticket| (bench.moment(), *ticket)).collect();
+        // The oldest a second time, and at once: it is in the hardware.
+        moments.extend(tickets.first().map(|ticket| (Duration::ZERO, *ticket)));
         moments.sort_unstable();
         let mut passed = Duration::ZERO;
-        for (moment, index) in moments {
+        for (moment, ticket) in moments {
             device.sleep(moment - passed);
             passed = moment;
-            bench.fleet.cancel(device, index)?;
+            bench.fleet.cancel(device, ticket)?;
         }
         bench.finish()?;
     }
@@ -164,7 +169,7 @@ fn whole_handle<D: Device>(bench: &mut Bench<'_, D>) -> Result<(), Error> {
             &mut bench.neighbour,
             &other,
             &mut bench.rng,
-            &bench.sizes,
+            bench.largest,
             4,
         )?;
         device.sleep(bench.moment());
