@@ -28,8 +28,8 @@ pub struct Cli {
     pub command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done and verified, 1 data differs or a check failed, 2 wrong command line, \
-3 no device, 4 access denied, 5 a request failed, 6 the surroundings failed (file, memory, machine), \
+const EXIT_CODES: &str = "Exit codes: 0 done and verified, 1 data differs, a check failed or a request did not end, 2 wrong command line, \
+3 no device, 4 access denied, 5 a request failed (0 with --expect-failures), 6 the surroundings failed (file, memory, machine), \
 86 bug check, 87 stop of the machine.";
 
 /// What to do.
@@ -176,16 +176,22 @@ fn verify_all<D: Device>(
         }
     };
     let mut verdict = verify::verify(device, info, options.data_seed, &mut report);
-    if options.cancel && verdict.is_ok() {
+    if options.cancel && verdict.as_ref().err().is_none_or(Error::is_of_device) {
         let shared = options.tolerance.shared();
         let cancelled =
-            verify::verify_cancel(device, info, options.data_seed, &shared, &mut report);
-        verdict = verdict.and(cancelled.and_then(|tally| {
-            tally
-                .explain()
-                .for_each(|line| eprintln!("dmatest: {line}"));
-            tally.none_failed()
-        }));
+            verify::verify_cancel(device, info, options.data_seed, &shared, &mut report).and_then(
+                |tally| {
+                    tally
+                        .explain()
+                        .for_each(|line| eprintln!("dmatest: {line}"));
+                    tally.none_failed()
+                },
+            );
+        verdict = match cancelled {
+            // Worse than any failed request.
+            Err(error) if !error.is_of_device() => Err(error),
+            cancelled => verdict.and(cancelled),
+        };
     }
     output.map_err(Error::Output)?;
     options.tolerance.judge(verdict)

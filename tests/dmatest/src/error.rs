@@ -34,6 +34,7 @@ win32_errors! {
     FILE_NOT_FOUND = 2, "there is no such device";
     ACCESS_DENIED = 5, "access is denied";
     NOT_ENOUGH_MEMORY = 8, "not enough memory";
+    BAD_COMMAND = 22, "the device is not in a state for this";
     GEN_FAILURE = 31, "the device does not work";
     HANDLE_EOF = 38, "past the end of the device's memory";
     NOT_SUPPORTED = 50, "not supported";
@@ -166,12 +167,14 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether it is a device that does not do what it is asked for, or is not there any more; and nothing worse.
+    /// Whether it is a device that fails requests, or is not there any more; and nothing worse. What it reports as success
+    /// must be one.
     #[must_use]
     pub fn is_of_device(&self) -> bool {
-        matches!(
-            crate::exit::code(self),
-            crate::exit::REQUEST | crate::exit::NO_DEVICE
-        )
+        !matches!(self, Self::Short { .. } | Self::ShortAnswer { .. })
+            && matches!(
+                crate::exit::code(self),
+                crate::exit::REQUEST | crate::exit::NO_DEVICE
+            )
     }
 }

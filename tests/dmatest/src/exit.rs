@@ -2,12 +2,12 @@
 //!
 //! | code | meaning |
 //! |---|---|
-//! | 0 | done; for `copy`, `demo` and `verify`: and every byte came back as it went out |
-//! | 1 | data differs, a check of `verify` failed, or a request of `stress` did not end |
+//! | 0 | done; for `copy`, `demo`, `verify` and `stress`: and every byte came back as it went out |
+//! | 1 | data differs, a check failed, or a request did not end |
 //! | 2 | the command line is wrong |
 //! | 3 | no device, or the device has not started |
 //! | 4 | access denied: the device is for administrators and the system |
-//! | 5 | a request failed that should not have |
+//! | 5 | a request failed that should not have; 0 with `--expect-failures` |
 //! | 6 | the surroundings failed: the file, memory, the machine |
 //! | 86 | the machine stopped with a bug check (not on Windows) |
 //! | 87 | the machine stopped for a reason Windows does not have (not on Windows) |

@@ -233,7 +233,8 @@ mod tests {
 
     #[test]
     fn each_count_that_is_wrong_is_named() {
-        let changes: [(&str, fn(&mut Statistics)); 8] = [
+        type Change = fn(&mut Statistics);
+        let changes: [(&str, Change); 8] = [
             ("4 requests, but", |s| s.cancelled = 0),
             ("completed: 3", |s| s.completed = 3),
             ("cancelled: 2", |s| s.cancelled = 2),

@@ -11,7 +11,6 @@ use abi::info::DeviceInfo;
 
 use crate::device::Device;
 use crate::error::{Error, Win32Error};
-use crate::exit;
 use crate::fleet::Shared;
 use crate::tally::Tally;
 
@@ -94,7 +93,7 @@ fn run<C>(
         match outcome.result {
             Ok(()) => continue,
             Err(error @ Error::Hung(_)) => return Err(error),
-            Err(error) if exit::code(&error) == exit::REQUEST => {
+            Err(error) if error.is_of_device() => {
                 request_failed.get_or_insert(error);
             }
             Err(_) => failed += 1,
@@ -133,6 +132,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::exit;
     use crate::fake::{Fake, Fault};
 
     /// The names of the checks that fail on `fake`.

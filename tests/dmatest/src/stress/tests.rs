@@ -109,6 +109,14 @@ fn failures_are_counted_and_make_the_exit_code() {
         ..options.tolerance
     };
     expected.judge(Err(error)).expect("expected");
+    let wrong = Error::Mismatch("wrong data".to_owned());
+    let short = Error::ShortAnswer {
+        name: "GET_INFO",
+        length: 0,
+    };
+    for error in [wrong, short] {
+        expected.judge(Err(error)).expect_err("expected by nobody");
+    }
 }
 
 #[test]
