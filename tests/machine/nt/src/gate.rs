@@ -1,6 +1,6 @@
 //! Gates: what a driver calls through a table of functions, such as the framework's, passes a gate on its way, where the
-//! call is counted and noted in the trace, the kernel stack is checked and a switch point is passed. The function behind the gate
-//! gets its arguments as they are, on the stack too.
+//! call is counted and noted in the trace, the kernel stack is checked and a switch point is passed. The function behind
+//! the gate gets its arguments as they are, on the stack too; until it returns, what is on the stack is not the driver's.
 
 use crate::bugcheck::{Stop, stop_machine};
 use crate::ke::stack;
@@ -82,7 +82,7 @@ pub fn guard(index: usize, name: &'static str, address: usize) -> usize {
     gates()[index] as usize
 }
 
-/// Called in front of every function behind a gate; returns its address.
+/// Called in front of every function behind a gate; returns its address. [`leave`] is called after the function.
 extern "win64" fn pass(index: usize) -> usize {
     let Some(target) = target(index) else {
         stop_machine(Stop::Internal, format!("gate {index} leads nowhere"));
@@ -95,21 +95,32 @@ extern "win64" fn pass(index: usize) -> usize {
         Kind::Allocation => counters.driver_allocations.increment(),
         Kind::Other => {}
     }
-    drop(stack::enter(target.name));
+    // Until `leave`.
+    std::mem::forget(stack::enter(target.name));
     crate::trace::record(target.name, 0);
     sched::switch_point(Point::Routine);
     target.address
 }
 
-/// Keeps the registers that may hold arguments, passes the gate whose index is in EAX, and goes on to the function.
+/// Called after every function behind a gate.
+extern "win64" fn leave() {
+    stack::leave();
+}
+
+/// Arguments that are passed on the stack, at most: more than any function of KMDF has.
+const STACK_ARGUMENTS: usize = 12;
+
+/// Passes the gate whose index is in EAX, calls the function with the arguments it was called with, and leaves the gate.
 #[unsafe(naked)]
 unsafe extern "win64" fn go_through() {
     core::arch::naked_asm!(
+        "push rbp",
+        "mov rbp, rsp",
         "push rcx",
         "push rdx",
         "push r8",
         "push r9",
-        "sub rsp, 104",
+        "sub rsp, 96",
         "movaps [rsp + 32], xmm0",
         "movaps [rsp + 48], xmm1",
         "movaps [rsp + 64], xmm2",
@@ -120,13 +131,30 @@ unsafe extern "win64" fn go_through() {
         "movaps xmm1, [rsp + 48]",
         "movaps xmm2, [rsp + 64]",
         "movaps xmm3, [rsp + 80]",
-        "add rsp, 104",
-        "pop r9",
-        "pop r8",
-        "pop rdx",
-        "pop rcx",
-        "jmp rax",
+        "mov rcx, [rbp - 8]",
+        "mov rdx, [rbp - 16]",
+        "mov r8, [rbp - 24]",
+        "mov r9, [rbp - 32]",
+        "sub rsp, {frame}",
+        "mov r10d, {arguments}",
+        "2:",
+        "mov r11, [rbp + 8 * r10 + 40]",
+        "mov [rsp + 8 * r10 + 24], r11",
+        "dec r10d",
+        "jnz 2b",
+        "call rax",
+        "mov [rbp - 8], rax",
+        "movups [rbp - 32], xmm0",
+        "call {leave}",
+        "movups xmm0, [rbp - 32]",
+        "mov rax, [rbp - 8]",
+        "mov rsp, rbp",
+        "pop rbp",
+        "ret",
         pass = sym pass,
+        leave = sym leave,
+        arguments = const STACK_ARGUMENTS,
+        frame = const 32 + 8 * STACK_ARGUMENTS,
     )
 }
 
@@ -203,6 +231,32 @@ mod tests {
         [a, b as u64, c, d, e, f]
             .iter()
             .fold(0, |number, digit| 10 * number + digit)
+    }
+
+    type Many = unsafe extern "win64" fn([u64; 4], u64, u64, u64, u64, u64, u64, u64) -> f64;
+
+    extern "win64" fn sum(
+        a: [u64; 4],
+        b: u64,
+        c: u64,
+        d: u64,
+        e: u64,
+        f: u64,
+        g: u64,
+        h: u64,
+    ) -> f64 {
+        (a[3] + b + c + d + e + f + g + h) as f64
+    }
+
+    #[test]
+    fn arguments_on_the_stack_and_a_result_that_is_no_integer_pass() {
+        let gate = guard(8, "sum", sum as *const () as usize);
+        let pointer: *const () = std::ptr::with_exposed_provenance(gate);
+        // SAFETY: the gate leads to a function of this type.
+        let function = unsafe { std::mem::transmute::<*const (), Many>(pointer) };
+        // SAFETY: it wants nothing but numbers.
+        let result = unsafe { function([0, 0, 0, 1], 2, 3, 4, 5, 6, 7, 8) };
+        assert_eq!(result, 36.0);
     }
 
     #[test]

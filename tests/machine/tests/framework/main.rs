@@ -15,6 +15,7 @@ mod power;
 mod queues;
 mod recorder;
 mod requests;
+mod stack;
 
 use std::process::ExitCode;
 
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         requests::tests,
         interrupts::tests,
         deferred::tests,
+        stack::tests,
     ]
     .into_iter()
     .fold(Suite::new(), |suite, tests| tests(suite))

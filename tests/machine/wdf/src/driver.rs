@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::flat::*;
+use machine_nt::ke::stack::{driver_call, machine_code};
 
 use crate::device::{self, DeviceInit};
 use crate::globals::DriverGlobals;
@@ -79,7 +80,8 @@ impl Driver {
             return STATUS_SUCCESS;
         };
         // SAFETY: the driver registered the callback; the init structure outlives the call.
-        let status = unsafe { device_add(self.header.handle() as WDFDRIVER, init.as_ddi()) };
+        let status =
+            driver_call(|| unsafe { device_add(self.header.handle() as WDFDRIVER, init.as_ddi()) });
         match init.created() {
             None if init.is_filter() && !wdm::success(status) => STATUS_SUCCESS,
             None => status,
@@ -96,6 +98,7 @@ unsafe extern "win64" fn add_device(
     driver_object: PDRIVER_OBJECT,
     physical: PDEVICE_OBJECT,
 ) -> NTSTATUS {
+    let _inside = machine_code();
     match Driver::find(driver_object) {
         Some(driver) => driver.add_device(physical),
         None => STATUS_UNSUCCESSFUL,
@@ -103,12 +106,13 @@ unsafe extern "win64" fn add_device(
 }
 
 unsafe extern "win64" fn unload(driver_object: PDRIVER_OBJECT) {
+    let _inside = machine_code();
     let Some(driver) = Driver::find(driver_object) else {
         return;
     };
     if let Some(callback) = driver.unload {
         // SAFETY: the driver registered the callback.
-        unsafe { callback(driver.header.handle() as WDFDRIVER) };
+        driver_call(|| unsafe { callback(driver.header.handle() as WDFDRIVER) });
     }
     Driver::forget(&driver);
     object::delete(&driver);

@@ -9,6 +9,7 @@ use machine_nt::exports::{
     IoConnectInterruptEx, IoDisconnectInterruptEx, KeFlushQueuedDpcs, KeInitializeDpc,
     KeInsertQueueDpc, KeSynchronizeExecution,
 };
+use machine_nt::ke::stack::{driver_call, machine_code};
 
 use crate::device::Device;
 use crate::io::queue::Queue;
@@ -401,7 +402,7 @@ impl Interrupt {
         let Some(isr) = self.isr else { return false };
         let message = self.info.with(|info| info.MessageNumber);
         // SAFETY: the driver registered the callback; the kernel holds the interrupt's lock.
-        unsafe { isr(self.handle(), message) != 0 }
+        driver_call(|| unsafe { isr(self.handle(), message) != 0 })
     }
 
     fn run_deferred(&self) {
@@ -438,20 +439,24 @@ struct Call<'a> {
 }
 
 unsafe extern "win64" fn call_thunk(context: PVOID) -> BOOLEAN {
+    let _inside = machine_code();
     // SAFETY: the call on the stack of the thread that synchronizes.
     let call = unsafe { &mut *context.cast::<Call<'_>>() };
     // SAFETY: the driver registered the callback.
-    call.status =
-        unsafe { (call.callback)(call.interrupt.handle(), call.interrupt.device.handle()) };
+    call.status = driver_call(|| unsafe {
+        (call.callback)(call.interrupt.handle(), call.interrupt.device.handle())
+    });
     TRUE as BOOLEAN
 }
 
 unsafe extern "win64" fn service(_interrupt: *mut _KINTERRUPT, context: PVOID) -> BOOLEAN {
+    let _inside = machine_code();
     // SAFETY: the interrupt outlives its connection.
     BOOLEAN::from(unsafe { &*context.cast::<Interrupt>() }.run_isr())
 }
 
 unsafe extern "win64" fn dpc(_dpc: PKDPC, context: PVOID, _argument1: PVOID, _argument2: PVOID) {
+    let _inside = machine_code();
     // SAFETY: the interrupt outlives its DPC.
     let interrupt = unsafe { &*context.cast::<Interrupt>() };
     if interrupt.worker.is_some() {

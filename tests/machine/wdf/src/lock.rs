@@ -15,6 +15,7 @@ use machine_nt::exports::{
     KeInitializeEvent, KeInitializeMutex, KeLeaveCriticalRegion, KeLowerIrql, KeReleaseMutex,
     KeReleaseSpinLock, KeSetEvent, KeWaitForSingleObject, KfRaiseIrql,
 };
+use machine_nt::ke::stack::driver_call;
 
 /// A raw kernel or driver pointer kept in a framework object.
 pub(crate) struct Ptr<T>(pub(crate) *mut T);
@@ -303,9 +304,11 @@ impl CallbackLock {
 
 /// Runs a callback under its lock, if it has one (`FxCallback`).
 pub(crate) fn serialized<R>(lock: Option<&CallbackLock>, callback: impl FnOnce() -> R) -> R {
-    let Some(lock) = lock else { return callback() };
+    let Some(lock) = lock else {
+        return driver_call(callback);
+    };
     lock.acquire();
-    let result = callback();
+    let result = driver_call(callback);
     lock.release();
     result
 }

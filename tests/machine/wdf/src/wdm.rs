@@ -15,6 +15,7 @@ use machine_nt::exports::{
     IofCallDriver, IofCompleteRequest, MmMapLockedPagesSpecifyCache, PoCallDriver,
     PoStartNextPowerIrp,
 };
+use machine_nt::ke::stack::machine_code;
 
 /// A completion routine.
 pub(crate) type CompletionRoutine =
@@ -429,6 +430,7 @@ impl Irp {
 }
 
 unsafe extern "win64" fn signal(_device: PDEVICE_OBJECT, irp: PIRP, event: PVOID) -> NTSTATUS {
+    let _inside = machine_code();
     // SAFETY: the lower driver completed a packet that this completion routine keeps.
     let irp = unsafe { Irp::new(irp) };
     if irp.pending_returned() {

@@ -5,6 +5,7 @@ use std::ffi::c_void;
 
 use crate::flat::*;
 use machine_nt::exports::{IoAllocateWorkItem, IoFreeWorkItem, IoQueueWorkItem};
+use machine_nt::ke::stack::machine_code;
 
 use crate::lock::{Event, Ptr, Record};
 
@@ -92,6 +93,7 @@ impl Drop for Worker {
 }
 
 unsafe extern "win64" fn work_item(_object: PDEVICE_OBJECT, context: PVOID) {
+    let _inside = machine_code();
     // SAFETY: the worker that queued the item; it stays until the work is done.
     let worker = unsafe { &*context.cast::<Worker>() };
     worker.drain();

@@ -89,6 +89,14 @@ pub(crate) fn enter(routine: &'static str) -> Inside {
         account.used = account.carried + account.base.saturating_sub(stack_pointer());
         check(account.used, routine);
     }
+    ACCOUNT.set(account);
+    machine_code()
+}
+
+/// Enters a routine of a layer above the kernel that the kernel calls as it calls a driver's. Its frames are the
+/// machine's: only what it calls by [`driver_call`] is driver code again. Keep the result until the routine returns.
+pub fn machine_code() -> Inside {
+    let mut account = ACCOUNT.get();
     account.nesting += 1;
     ACCOUNT.set(account);
     Inside(())
@@ -128,18 +136,44 @@ fn check(used: usize, routine: &'static str) {
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        if mode::is_free_running() {
-            return;
-        }
-        let mut account = ACCOUNT.get();
-        account.nesting = account.nesting.saturating_sub(1);
-        ACCOUNT.set(account);
+        leave();
     }
+}
+
+/// Ends what a forgotten [`Inside`] began.
+pub(crate) fn leave() {
+    let mut account = ACCOUNT.get();
+    account.nesting = account.nesting.saturating_sub(1);
+    ACCOUNT.set(account);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As when a driver calls the framework, which calls the kernel, and the driver again.
+    #[test]
+    fn frames_between_the_kernel_and_the_driver_are_not_counted() {
+        #[inline(never)]
+        fn framework<R>(f: impl FnOnce() -> R) -> R {
+            let frame = [1u8; 32 << 10];
+            std::hint::black_box(&frame);
+            f()
+        }
+        let used = driver_call(|| {
+            let _gate = enter("a DDI");
+            framework(|| {
+                drop(enter("a kernel routine"));
+                driver_call(deep)
+            })
+        });
+        assert!((4096..16 << 10).contains(&used), "{used}");
+        let used = driver_call(|| {
+            let _called_as_a_driver = machine_code();
+            framework(|| driver_call(deep))
+        });
+        assert!((4096..16 << 10).contains(&used), "{used}");
+    }
 
     #[inline(never)]
     fn deep() -> usize {

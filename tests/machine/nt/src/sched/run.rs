@@ -32,8 +32,7 @@ pub struct Config {
     pub watchdog: Watchdog,
     /// Bytes of host stack for each fiber: much more than a kernel stack, since frames of the host are larger.
     pub fiber_stack: usize,
-    /// Bytes of kernel stack that driver code may use. Windows has 24 KiB; frames of layers that do not mark where they
-    /// enter driver code count as the driver's, so the default leaves room for those.
+    /// Bytes of kernel stack that driver code may use; Windows has 24 KiB. Frames of the machine are not counted.
     pub kernel_stack: usize,
 }
 
@@ -56,7 +55,7 @@ impl Default for Config {
             idle_limit: Duration::from_secs(30),
             watchdog: Watchdog::default(),
             fiber_stack: 1 << 20,
-            kernel_stack: 64 << 10,
+            kernel_stack: 24 << 10,
         }
     }
 }

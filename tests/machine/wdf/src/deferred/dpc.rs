@@ -4,6 +4,7 @@ use std::cell::UnsafeCell;
 use std::sync::Arc;
 
 use machine_nt::exports::{KeFlushQueuedDpcs, KeInitializeDpc, KeInsertQueueDpc, KeRemoveQueueDpc};
+use machine_nt::ke::stack::machine_code;
 
 use super::{attributes, callback_lock, parent_of};
 use crate::flat::*;
@@ -67,6 +68,7 @@ fn create(
 }
 
 unsafe extern "win64" fn deferred(_dpc: PKDPC, context: PVOID, _first: PVOID, _second: PVOID) {
+    let _inside = machine_code();
     // SAFETY: bound to an object that outlives its DPC.
     let dpc = unsafe { &*context.cast::<Dpc>() };
     let Some(callback) = dpc.callback else { return };

@@ -9,6 +9,7 @@ use machine_nt::exports::{
     KeCancelTimer, KeFlushQueuedDpcs, KeGetCurrentThread, KeInitializeDpc, KeInitializeTimerEx,
     KeSetCoalescableTimer,
 };
+use machine_nt::ke::stack::machine_code;
 
 use super::{attributes, callback_lock, parent_of};
 use crate::flat::*;
@@ -161,6 +162,7 @@ impl Timer {
 }
 
 unsafe extern "win64" fn deferred(_dpc: PKDPC, context: PVOID, _first: PVOID, _second: PVOID) {
+    let _inside = machine_code();
     let timer: *const Timer = context.cast();
     // SAFETY: bound to an object that is counted and outlives its DPC.
     unsafe { Arc::increment_strong_count(timer) };

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use machine_nt::exports::{
     IoAllocateWorkItem, IoFreeWorkItem, IoQueueWorkItem, KeGetCurrentThread,
 };
+use machine_nt::ke::stack::machine_code;
 
 use super::{attributes, callback_lock, parent_of};
 use crate::flat::*;
@@ -121,6 +122,7 @@ impl WorkItem {
 }
 
 unsafe extern "win64" fn routine(_object: PDEVICE_OBJECT, context: PVOID) {
+    let _inside = machine_code();
     // SAFETY: made by `enqueue` for this run.
     let item = unsafe { Box::from_raw(context.cast::<Held<WorkItem>>()) };
     item.run();

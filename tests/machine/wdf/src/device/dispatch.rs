@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::flat::*;
+use machine_nt::ke::stack::machine_code;
 
 use super::Device;
 use crate::wdm::Irp;
@@ -12,6 +13,7 @@ use crate::wdm::Irp;
 /// # Safety
 /// The I/O manager calls it with a device object of the framework and a packet for it.
 pub(crate) unsafe extern "win64" fn dispatch(object: PDEVICE_OBJECT, irp: PIRP) -> NTSTATUS {
+    let _inside = machine_code();
     // SAFETY: the framework creates all device objects of its drivers.
     let device = unsafe { Device::from_object(object) };
     // SAFETY: the packet is the framework's now.

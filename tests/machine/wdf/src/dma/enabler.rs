@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use machine_nt::counters::counters;
 use machine_nt::exports::{ExAllocatePool2, ExFreePoolWithTag, IoGetDmaAdapter};
+use machine_nt::ke::stack::driver_call;
 
 use super::adapter::Adapter;
 use super::geometry::PAGE;
@@ -523,7 +524,7 @@ impl DmaEnabler {
             return Ok(());
         };
         // SAFETY: the driver registered the callback.
-        let status = unsafe { callback(self.header.handle() as WDFDMAENABLER) };
+        let status = driver_call(|| unsafe { callback(self.header.handle() as WDFDMAENABLER) });
         if !wdm::success(status) {
             trace::error(
                 self.globals(),

@@ -12,6 +12,7 @@ use super::transaction::{DmaTransaction, Phase};
 use crate::flat::*;
 use crate::lock::{Ptr, at_dispatch};
 use crate::{trace, verifier};
+use machine_nt::ke::stack::{driver_call, machine_code};
 
 /// What a packet transaction has besides.
 #[derive(Default)]
@@ -149,7 +150,7 @@ impl DmaTransaction {
             Some((callback, context)) => {
                 if let Some(callback) = callback {
                     // SAFETY: the driver passed the callback.
-                    unsafe { callback(self.handle(), context.0.cast()) };
+                    driver_call(|| unsafe { callback(self.handle(), context.0.cast()) });
                 }
             }
             None => {
@@ -319,6 +320,7 @@ unsafe extern "win64" fn adapter_control(
     base: PVOID,
     context: PVOID,
 ) -> IO_ALLOCATION_ACTION {
+    let _inside = machine_code();
     // SAFETY: the transaction that asked for the channel; it lives until it gets it or cancels the wait.
     let transaction = unsafe { DmaTransaction::from_context(context.cast()) };
     // The transaction may be gone when the channel was used.

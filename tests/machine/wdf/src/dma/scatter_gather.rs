@@ -9,6 +9,7 @@ use super::transaction::DmaTransaction;
 use crate::flat::*;
 use crate::lock::{Ptr, at_dispatch};
 use crate::{trace, verifier};
+use machine_nt::ke::stack::machine_code;
 
 /// What a scatter/gather transaction has besides.
 #[derive(Default)]
@@ -185,6 +186,7 @@ unsafe extern "win64" fn list_control(
     list: *mut SCATTER_GATHER_LIST,
     context: PVOID,
 ) {
+    let _inside = machine_code();
     // SAFETY: the transaction that asked for the list; it lives until it gets it or cancels the wait.
     let transaction = unsafe { DmaTransaction::from_context(context.cast()) };
     transaction.with(|state| state.list.current = Ptr(list));

@@ -15,6 +15,7 @@ use crate::lock::{Ptr, Record, SpinCell};
 use crate::object::{self, Attributes, Header, Held, Kind, Object, Parent, Typed};
 use crate::wdm::Mdl;
 use crate::{trace, verifier};
+use machine_nt::ke::stack::driver_call;
 
 /// The states of a transaction; their numbers are the third parameter of bug check 0x10D/8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -584,7 +585,9 @@ impl DmaTransaction {
             WdfDmaDirectionReadFromDevice
         };
         // SAFETY: the driver passed the callback; the list lives until the transfer completes.
-        unsafe { program(self.handle(), device, context.0.cast(), direction, list) };
+        driver_call(|| unsafe {
+            program(self.handle(), device, context.0.cast(), direction, list)
+        });
     }
 
     /// The transaction a HAL callback was given.

@@ -8,6 +8,7 @@ use machine_nt::exports::{
     KeAcquireInterruptSpinLock, KeGetCurrentIrql, KeReleaseInterruptSpinLock,
     KeSynchronizeExecution,
 };
+use machine_nt::ke::stack::{driver_call, machine_code};
 
 use super::{Interrupt, Notify};
 use crate::device::Device;
@@ -146,10 +147,11 @@ struct Synchronized {
 }
 
 unsafe extern "win64" fn synchronized(context: PVOID) -> BOOLEAN {
+    let _inside = machine_code();
     // SAFETY: the call on the stack of the thread that synchronizes.
     let call = unsafe { &*context.cast::<Synchronized>() };
     // SAFETY: the driver passed the callback.
-    unsafe { (call.callback)(call.interrupt, call.context) }
+    driver_call(|| unsafe { (call.callback)(call.interrupt, call.context) })
 }
 
 /// Calls a callback at DIRQL with the interrupt's lock held. IRQL <= DIRQL.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use crate::flat::*;
+use machine_nt::ke::stack::{driver_call, machine_code};
 
 use super::queue::Queue;
 use super::request::{Owner, Request};
@@ -208,7 +209,7 @@ impl FilePackage {
             file.header.handle() as WDFFILEOBJECT
         });
         // SAFETY: the driver registered the callback.
-        unsafe { create(device.handle(), request.handle(), file) };
+        driver_call(|| unsafe { create(device.handle(), request.handle(), file) });
         STATUS_PENDING
     }
 
@@ -232,7 +233,7 @@ impl FilePackage {
             (self.config.and_then(|config| config.EvtFileCleanup), file)
         {
             // SAFETY: the driver registered the callback.
-            unsafe { cleanup(file.header.handle() as WDFFILEOBJECT) };
+            driver_call(|| unsafe { cleanup(file.header.handle() as WDFFILEOBJECT) });
         }
         device.io.flush_file(irp.file_object());
         Self::finish(device, irp)
@@ -268,6 +269,7 @@ unsafe extern "win64" fn create_forwarded(
     irp: PIRP,
     device: PVOID,
 ) -> NTSTATUS {
+    let _inside = machine_code();
     // SAFETY: the lower driver completed the create.
     let irp = unsafe { Irp::new(irp) };
     // SAFETY: the device has a create in flight and stays until it is complete.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::flat::*;
 use machine_nt::exports::{KeEnterCriticalRegion, KeGetCurrentIrql, KeLeaveCriticalRegion};
+use machine_nt::ke::stack::driver_call;
 
 use super::queue::{PowerAction, Queue};
 use super::request::{Flags, Owner, Request};
@@ -156,7 +157,7 @@ impl IoPackage {
                 request.set_owner(Owner::Package);
                 request.set_presented();
                 // SAFETY: the driver registered the callback.
-                unsafe { callback(device.handle(), request.handle()) };
+                driver_call(|| unsafe { callback(device.handle(), request.handle()) });
                 STATUS_PENDING
             }
             (None, Some(queue)) => queue.queue_request(&request),

@@ -6,6 +6,7 @@ use std::ffi::c_void;
 
 use crate::flat::*;
 use machine_nt::exports::{ExAllocatePool2, ExFreePoolWithTag};
+use machine_nt::ke::stack::driver_call;
 
 use super::Attributes;
 use crate::globals::DriverGlobals;
@@ -126,7 +127,7 @@ impl Contexts {
             .with(|all| all.iter_mut().find_map(|context| context.cleanup.take()))
         {
             // SAFETY: the driver registered the callback for this object, whose handle is still valid.
-            unsafe { callback(handle as WDFOBJECT) };
+            driver_call(|| unsafe { callback(handle as WDFOBJECT) });
         }
     }
 
@@ -140,7 +141,7 @@ impl Contexts {
         };
         while let Some(callback) = next() {
             // SAFETY: the driver registered the callback for this object, whose handle is still valid.
-            unsafe { callback(handle as WDFOBJECT) };
+            driver_call(|| unsafe { callback(handle as WDFOBJECT) });
         }
     }
 

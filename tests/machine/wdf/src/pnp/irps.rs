@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::flat::*;
 use machine_nt::exports::{IoAllocateIrp, IoFreeIrp};
+use machine_nt::ke::stack::driver_call;
 
 use super::Pnp;
 use crate::device::Device;
@@ -99,7 +100,7 @@ impl Pnp {
         // SAFETY: the parameters of this minor function.
         let relation = unsafe { parameters.QueryDeviceRelations };
         // SAFETY: the driver registered the callback.
-        unsafe { callback(device.handle(), relation.Type) };
+        driver_call(|| unsafe { callback(device.handle(), relation.Type) });
     }
 
     /// Asks the drivers below what the device can do: which power state goes with which of the system's (`QueryForCapabilities`).

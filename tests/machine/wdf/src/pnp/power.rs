@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::flat::*;
 use machine_nt::exports::PoSetPowerState;
+use machine_nt::ke::stack::driver_call;
 
 use super::Pnp;
 use crate::device::Device;
@@ -108,7 +109,7 @@ impl Pnp {
             return Ok(());
         };
         // SAFETY: the driver registered the callback.
-        let status = unsafe { callback(device.handle(), state) };
+        let status = driver_call(|| unsafe { callback(device.handle(), state) });
         if !wdm::success(status) {
             trace::error(
                 device.globals(),

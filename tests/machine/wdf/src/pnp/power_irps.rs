@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::flat::*;
 use machine_nt::exports::{KeGetCurrentIrql, PoRequestPowerIrp};
+use machine_nt::ke::stack::machine_code;
 
 use super::Pnp;
 use crate::device::Device;
@@ -210,6 +211,7 @@ unsafe extern "win64" fn system_working(
     irp: PIRP,
     context: PVOID,
 ) -> NTSTATUS {
+    let _inside = machine_code();
     // SAFETY: the lower driver completed the request.
     let irp = unsafe { Irp::new(irp) };
     let device = device(context);
@@ -230,6 +232,7 @@ unsafe extern "win64" fn system_sleeping(
     _irp: PIRP,
     context: PVOID,
 ) -> NTSTATUS {
+    let _inside = machine_code();
     run_passive(&device(context), |device| device.pnp.system_sleeps(device));
     STATUS_MORE_PROCESSING_REQUIRED
 }
@@ -239,6 +242,7 @@ unsafe extern "win64" fn powered_below(
     irp: PIRP,
     context: PVOID,
 ) -> NTSTATUS {
+    let _inside = machine_code();
     // SAFETY: the lower driver completed the request.
     let irp = unsafe { Irp::new(irp) };
     run_passive(&device(context), move |device| {
@@ -254,5 +258,6 @@ unsafe extern "win64" fn request_completed(
     context: PVOID,
     _status: PIO_STATUS_BLOCK,
 ) {
+    let _inside = machine_code();
     run_passive(&device(context), |device| device.pnp.finish_system_sleep());
 }

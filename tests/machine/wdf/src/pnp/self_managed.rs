@@ -1,6 +1,7 @@
 //! Self-managed I/O (`selfmanagediostatemachine.cpp`).
 
 use crate::flat::*;
+use machine_nt::ke::stack::driver_call;
 
 use crate::device::Device;
 use crate::lock::Record;
@@ -41,8 +42,8 @@ impl SelfManagedIo {
             _ => return Ok(()),
         };
         // SAFETY: the driver registered the callback.
-        let status = callback.map_or(STATUS_SUCCESS, |callback| unsafe {
-            callback(device.handle())
+        let status = callback.map_or(STATUS_SUCCESS, |callback| {
+            driver_call(|| unsafe { callback(device.handle()) })
         });
         self.0.set(if wdm::success(status) {
             State::Started
@@ -66,8 +67,8 @@ impl SelfManagedIo {
         }
         let callback = callbacks.EvtDeviceSelfManagedIoSuspend;
         // SAFETY: the driver registered the callback.
-        let status = callback.map_or(STATUS_SUCCESS, |callback| unsafe {
-            callback(device.handle())
+        let status = callback.map_or(STATUS_SUCCESS, |callback| {
+            driver_call(|| unsafe { callback(device.handle()) })
         });
         self.0.set(if wdm::success(status) {
             State::Stopped
@@ -87,7 +88,7 @@ impl SelfManagedIo {
         }
         if let Some(callback) = callbacks.EvtDeviceSelfManagedIoFlush {
             // SAFETY: the driver registered the callback.
-            unsafe { callback(device.handle()) };
+            driver_call(|| unsafe { callback(device.handle()) });
         }
         self.0.set(State::Flushed);
     }
@@ -98,7 +99,7 @@ impl SelfManagedIo {
             && let Some(callback) = callbacks.EvtDeviceSelfManagedIoCleanup
         {
             // SAFETY: the driver registered the callback.
-            unsafe { callback(device.handle()) };
+            driver_call(|| unsafe { callback(device.handle()) });
         }
         self.0.set(State::Final);
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::flat::*;
 use machine_nt::exports::{IoInvalidateDeviceState, KeGetCurrentIrql};
+use machine_nt::ke::stack::{driver_call, machine_code};
 
 use super::{Phase, Pnp, Resources};
 use crate::device::Device;
@@ -89,13 +90,13 @@ impl Pnp {
         });
         let status = match self.callbacks.EvtDevicePrepareHardware {
             // SAFETY: the driver registered the callback.
-            Some(callback) => unsafe {
+            Some(callback) => driver_call(|| unsafe {
                 callback(
                     device.handle(),
                     resources.raw.handle(),
                     resources.translated.handle(),
                 )
-            },
+            }),
             None => STATUS_SUCCESS,
         };
         self.state.with(|state| state.preparing = false);
@@ -156,6 +157,7 @@ unsafe extern "win64" fn started_below(
     irp: PIRP,
     context: PVOID,
 ) -> NTSTATUS {
+    let _inside = machine_code();
     // SAFETY: the lower driver completed the start.
     let irp = unsafe { Irp::new(irp) };
     let device: *const Device = context.cast();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::flat::*;
+use machine_nt::ke::stack::driver_call;
 
 use super::{Phase, Pnp};
 use crate::device::Device;
@@ -48,7 +49,8 @@ impl Pnp {
             (self.callbacks.EvtDeviceReleaseHardware, &resources)
         {
             // SAFETY: the driver registered the callback.
-            let status = unsafe { callback(device.handle(), resources.translated.handle()) };
+            let status =
+                driver_call(|| unsafe { callback(device.handle(), resources.translated.handle()) });
             if !wdm::success(status) {
                 trace::error(
                     device.globals(),
@@ -119,7 +121,7 @@ impl Pnp {
         let status = match callback {
             _ if self.capabilities.with(|caps| caps.stop_disabled()) => STATUS_INVALID_DEVICE_STATE,
             // SAFETY: the driver registered the callback.
-            Some(callback) => unsafe { callback(device.handle()) },
+            Some(callback) => driver_call(|| unsafe { callback(device.handle()) }),
             None => STATUS_SUCCESS,
         };
         if !wdm::success(status) {
@@ -168,7 +170,7 @@ impl Pnp {
     pub(super) fn on_surprise_removal(&self, device: &Arc<Device>, irp: Irp) -> NTSTATUS {
         if let Some(callback) = self.callbacks.EvtDeviceSurpriseRemoval {
             // SAFETY: the driver registered the callback.
-            unsafe { callback(device.handle()) };
+            driver_call(|| unsafe { callback(device.handle()) });
         }
         self.take_down(device);
         self.state.with(|state| state.phase = Phase::Failed);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::flat::*;
 use machine_nt::exports::IoReleaseCancelSpinLock;
+use machine_nt::ke::stack::machine_code;
 
 use super::{Queue, State};
 use crate::io::request::{Flags, List, Owner, Request};
@@ -183,6 +184,7 @@ impl Queue {
 }
 
 unsafe extern "win64" fn cancel_irp(_device: PDEVICE_OBJECT, irp: PIRP) {
+    let _inside = machine_code();
     // SAFETY: the I/O manager cancels a packet of the framework.
     let irp = unsafe { Irp::new(irp) };
     // SAFETY: the I/O manager holds the cancel spin lock when it calls a cancel routine.

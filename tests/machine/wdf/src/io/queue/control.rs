@@ -4,6 +4,7 @@ use std::ffi::c_void;
 use std::sync::Arc;
 
 use crate::flat::*;
+use machine_nt::ke::stack::machine_code;
 
 use super::{Notification, Queue};
 use crate::io::request::{List, Request};
@@ -11,6 +12,7 @@ use crate::lock::{Event, Ptr};
 use crate::trace;
 
 unsafe extern "win64" fn signal(_queue: WDFQUEUE, context: WDFCONTEXT) {
+    let _inside = machine_code();
     // SAFETY: the event of a thread that waits in `wait_for`.
     unsafe { &*context.cast::<Event>() }.set();
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::flat::*;
 use machine_nt::exports::{KeFlushQueuedDpcs, KeGetCurrentIrql, KeInitializeDpc, KeInsertQueueDpc};
+use machine_nt::ke::stack::machine_code;
 
 use super::Queue;
 
@@ -52,6 +53,7 @@ impl DispatchDpc {
 }
 
 unsafe extern "win64" fn deferred(_dpc: PKDPC, queue: PVOID, _argument1: PVOID, _argument2: PVOID) {
+    let _inside = machine_code();
     // SAFETY: bound to a queue that outlives the DPC.
     let queue = unsafe { &*queue.cast::<Queue>() };
     queue.dispatch_deferred();
