@@ -233,19 +233,10 @@ mod tests {
             .fold(0, |number, digit| 10 * number + digit)
     }
 
-    type Many = unsafe extern "win64" fn([u64; 4], u64, u64, u64, u64, u64, u64, u64) -> f64;
+    type Many = unsafe extern "win64" fn(u64, u64, u64, u64, u64, u64, u64, u64) -> f64;
 
-    extern "win64" fn sum(
-        a: [u64; 4],
-        b: u64,
-        c: u64,
-        d: u64,
-        e: u64,
-        f: u64,
-        g: u64,
-        h: u64,
-    ) -> f64 {
-        (a[3] + b + c + d + e + f + g + h) as f64
+    extern "win64" fn sum(a: u64, b: u64, c: u64, d: u64, e: u64, f: u64, g: u64, h: u64) -> f64 {
+        (a + b + c + d + e + f + g + h) as f64
     }
 
     #[test]
@@ -255,7 +246,7 @@ mod tests {
         // SAFETY: the gate leads to a function of this type.
         let function = unsafe { std::mem::transmute::<*const (), Many>(pointer) };
         // SAFETY: it wants nothing but numbers.
-        let result = unsafe { function([0, 0, 0, 1], 2, 3, 4, 5, 6, 7, 8) };
+        let result = unsafe { function(1, 2, 3, 4, 5, 6, 7, 8) };
         assert_eq!(result, 36.0);
     }
 

@@ -41,8 +41,8 @@ impl SelfManagedIo {
             }
             _ => return Ok(()),
         };
-        // SAFETY: the driver registered the callback.
         let status = callback.map_or(STATUS_SUCCESS, |callback| {
+            // SAFETY: the driver registered the callback.
             driver_call(|| unsafe { callback(device.handle()) })
         });
         self.0.set(if wdm::success(status) {
@@ -66,8 +66,8 @@ impl SelfManagedIo {
             return Ok(());
         }
         let callback = callbacks.EvtDeviceSelfManagedIoSuspend;
-        // SAFETY: the driver registered the callback.
         let status = callback.map_or(STATUS_SUCCESS, |callback| {
+            // SAFETY: the driver registered the callback.
             driver_call(|| unsafe { callback(device.handle()) })
         });
         self.0.set(if wdm::success(status) {
