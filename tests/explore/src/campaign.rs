@@ -54,7 +54,7 @@ impl Findings {
         self.schedules as f64 / self.seconds.max(1e-6)
     }
 
-    fn add(&mut self, outcome: Outcome, schedules: &mut HashSet<u64>) {
+    fn add(&mut self, outcome: Outcome, schedules: &mut HashSet<u64>, command: &str) {
         self.schedules += 1;
         schedules.insert(outcome.schedule);
         self.distinct = schedules.len() as u64;
@@ -63,7 +63,7 @@ impl Findings {
         self.requests.add(outcome.requests);
         if outcome.end != End::Held {
             self.failures.push(Failure {
-                command: outcome.command(self.scenario),
+                command: format!("{command} {}", outcome.arguments(self.scenario)),
                 reason: outcome.reason().to_owned(),
                 outcome,
             });
@@ -94,7 +94,7 @@ pub fn explore(
     let mut schedules = HashSet::new();
     let mut shown = started;
     for outcome in &outcomes {
-        findings.add(outcome?, &mut schedules);
+        findings.add(outcome?, &mut schedules, &options.command);
         findings.seconds = started.elapsed().as_secs_f64();
         if shown.elapsed() > INTERVAL {
             progress(&findings);

@@ -59,6 +59,9 @@ pub struct Options {
     /// Events that a failed run prints.
     #[arg(long, value_name = "NUMBER", default_value_t = 150)]
     pub events: usize,
+    /// The command by which a run is repeated.
+    #[arg(long, hide = true, default_value = "cargo xtask explore")]
+    pub command: String,
     /// Runs every so-many-th seed only, and reports in a form of its own.
     #[arg(long, hide = true)]
     pub worker: bool,

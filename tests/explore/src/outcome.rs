@@ -81,10 +81,10 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The command that repeats the run.
-    pub fn command(&self, scenario: &str) -> String {
+    /// What repeats the run, as arguments of this program.
+    pub fn arguments(&self, scenario: &str) -> String {
         let (policy, seed) = (self.policy.name(), self.seed);
-        format!("cargo xtask explore --scenario {scenario} --policy {policy} --replay {seed}")
+        format!("--scenario {scenario} --policy {policy} --replay {seed}")
     }
 
     /// The line of its output that says why it stopped.

@@ -51,3 +51,30 @@ fn a_replay_is_the_same_run() {
         assert!(first["events"].as_u64().expect("a number") > 100);
     }
 }
+
+/// As one would that waits for what never comes.
+#[test]
+fn a_run_that_does_not_end_has_failed() {
+    let report = explore(&[
+        "--scenario",
+        "two-processors",
+        "--seeds",
+        "4",
+        "--limit",
+        "700",
+        "--keep-going",
+    ]);
+    let failures = report["scenarios"][0]["failures"]
+        .as_array()
+        .expect("a list");
+    assert_eq!(failures.len(), 4);
+    for failure in failures {
+        assert_eq!(failure["end"], "machine-stop");
+        let reason = failure["reason"].as_str().expect("text");
+        assert!(reason.contains("endless: 700 switch points"), "{reason}");
+        let output = failure["output"].as_str().expect("text");
+        for part in ["requests 0 (User thread)", "last events", "IofCallDriver"] {
+            assert!(output.contains(part), "{part}: {output}");
+        }
+    }
+}

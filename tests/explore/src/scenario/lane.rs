@@ -224,3 +224,79 @@ fn check_guards(buffer: &[u8], range: &Range<usize>, at: &str) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A lane whose first four bytes were written, the second half of them in vain.
+    fn lane() -> Lane {
+        let mut lane = Lane::split(16, 2).remove(0);
+        lane.check(0..4, &[1; 4], Some(&[1; 4]), Ending::Succeeded, "write");
+        lane.check(2..4, &[2; 2], Some(&[2; 2]), Ending::Cancelled, "write");
+        lane
+    }
+
+    fn read(lane: &mut Lane, data: &[u8], ending: Ending) {
+        lane.check(0..data.len(), data, None, ending, "read");
+    }
+
+    #[test]
+    fn a_write_that_was_cancelled_may_have_been_done_in_part() {
+        for data in [[1, 1, 1, 1, 0], [1, 1, 2, 1, 0], [1, 1, 2, 2, 0]] {
+            read(&mut lane(), &data, Ending::Succeeded);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "byte 1 of the lane")]
+    fn a_byte_that_nobody_wrote_is_found() {
+        read(&mut lane(), &[1, 2, 1, 1], Ending::Succeeded);
+    }
+
+    #[test]
+    #[should_panic(expected = "byte 2 of the lane")]
+    fn what_was_read_once_is_certain() {
+        let mut lane = lane();
+        read(&mut lane, &[1, 1, 2, 1], Ending::Succeeded);
+        read(&mut lane, &[1, 1, 1, 1], Ending::Succeeded);
+    }
+
+    #[test]
+    fn a_read_that_was_cancelled_leaves_what_was_there() {
+        read(&mut lane(), &[1, GUARD, GUARD, 2], Ending::Cancelled);
+    }
+
+    #[test]
+    #[should_panic(expected = "byte 1 of the lane")]
+    fn a_read_that_was_cancelled_brings_nothing_else() {
+        read(&mut lane(), &[1, 7, GUARD, 2], Ending::Cancelled);
+    }
+
+    #[test]
+    #[should_panic(expected = "byte 1 of the lane")]
+    fn a_read_with_success_brings_all_bytes() {
+        read(&mut lane(), &[1, GUARD, 1, 1], Ending::Succeeded);
+    }
+
+    #[test]
+    #[should_panic(expected = "buffer has changed")]
+    fn a_write_does_not_change_its_buffer() {
+        lane().check(0..2, &[1, 2], Some(&[1, 1]), Ending::Succeeded, "write");
+    }
+
+    #[test]
+    #[should_panic(expected = "byte 5 of its buffer")]
+    fn a_byte_beyond_the_buffers_end_is_found() {
+        check_guards(&[GUARD, 0, 0, 0, GUARD, 0], &(1..4), "read");
+    }
+
+    #[test]
+    fn lanes_do_not_overlap() {
+        let lanes = Lane::split(4095, 4);
+        for pair in lanes.windows(2) {
+            assert_eq!(pair[0].offset + pair[0].bytes.len() as u64, pair[1].offset);
+        }
+        assert!(lanes[3].offset + lanes[3].bytes.len() as u64 <= 4095);
+    }
+}
