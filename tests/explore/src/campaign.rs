@@ -32,6 +32,8 @@ pub struct Findings {
     pub requests: Requests,
     /// Real time in seconds, with the start of the machines.
     pub seconds: f64,
+    /// Processor time in seconds, of all processors together.
+    pub processor_seconds: f64,
     /// Runs that failed, in the order of their seeds.
     pub failures: Vec<Failure>,
 }
@@ -84,6 +86,7 @@ pub fn explore(
     const INTERVAL: Duration = Duration::from_millis(100);
 
     let started = Instant::now();
+    let before = processor_seconds();
     let (sender, outcomes) = mpsc::channel();
     let mut workers = Workers::start(options, scenario, &sender)?;
     drop(sender);
@@ -106,11 +109,24 @@ pub fn explore(
         }
     }
     workers.wait(&outcomes)?;
+    findings.processor_seconds = processor_seconds() - before;
     findings
         .failures
         .sort_by_key(|failure| failure.outcome.seed);
     progress(&findings);
     Ok(findings)
+}
+
+/// Processor time of all workers so far that have ended, and of the runs they waited for.
+fn processor_seconds() -> f64 {
+    // SAFETY: all zeroes are a valid value of this plain structure.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the structure is a local. The call cannot fail with these arguments.
+    unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) };
+    [usage.ru_utime, usage.ru_stime]
+        .iter()
+        .map(|time| time.tv_sec as f64 + time.tv_usec as f64 / 1e6)
+        .sum()
 }
 
 /// The worker processes of one scenario.

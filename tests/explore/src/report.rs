@@ -125,9 +125,10 @@ fn table(out: &mut dyn Write, findings: &[Findings]) -> Result<()> {
     }
     let sum = |part: fn(&Findings) -> u64| findings.iter().map(part).sum::<u64>();
     let seconds: f64 = findings.iter().map(|one| one.seconds).sum();
+    let processor: f64 = findings.iter().map(|one| one.processor_seconds).sum();
     writeln!(
         out,
-        "{} schedules, {} distinct, {} stops, in {seconds:.1} s",
+        "{} schedules, {} distinct, {} stops, in {seconds:.1} s ({processor:.1} s of processor time)",
         sum(|one| one.schedules),
         sum(|one| one.distinct),
         sum(|one| one.failures.len() as u64),
