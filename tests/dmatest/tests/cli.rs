@@ -204,6 +204,30 @@ fn stress_cancels_resets_and_verifies() {
     }
 }
 
+/// Requests of several transfers are cancelled between two of them, when the driver has them.
+#[test]
+fn requests_are_cancelled_in_the_driver_too() {
+    let output = dmatest(&[
+        "stress",
+        "--json",
+        "--requests",
+        "200",
+        "--cancel",
+        "40",
+        "--threads",
+        "1",
+        "--depth",
+        "4",
+        "--sizes",
+        "1500-4095",
+    ]);
+    assert!(output.status.success(), "{output:?}");
+    let report = json(&output);
+    let cancelled = report["driver"]["cancelled"].as_u64();
+    assert!(cancelled > Some(5), "{report}");
+    assert!(report["cancelled"].as_u64() > cancelled, "{report}");
+}
+
 #[test]
 fn the_same_seeds_make_the_same_run() {
     let run = || {
