@@ -2,6 +2,7 @@
 
 mod bench;
 mod ci;
+mod ddi;
 mod demo;
 mod driver;
 mod explore;
@@ -31,6 +32,8 @@ enum Command {
     Explore(explore::Options),
     /// Measures the driver's throughput, latency and costs.
     Bench(bench::Options),
+    /// Shows of every entry of the framework's function table which tests call it.
+    Ddi(ddi::Options),
     /// Builds dmacard.sys and checks the image; its path is the last line printed.
     Driver(driver::Options),
     /// Checks the driver package's INF.
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Explore(options) => explore::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Ci => ci::run(),
+        Command::Ddi(options) => ddi::run(&options),
         Command::Driver(options) => driver::run(&options),
         Command::Inf => inf::run(),
         Command::Setup => packages::ensure(&packages::Need::ALL),

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::{
-    driver,
+    ddi, driver,
     packages::{self, Need},
     process, project, requirements,
     toolchain::{Target, Toolchain},
@@ -30,6 +30,7 @@ pub fn run(options: &Options) -> Result<()> {
     let instrumented = driver::build(&driver::Options::instrumented())?;
     let libclang = Toolchain::find(Target::X86_64)?.libclang();
 
+    let record = ddi::Record::begin()?;
     let mut tally = Tally::default();
     let mut completed = true;
     for mut cargo in [driver_crates(), driver_crates_explored(), exercises()] {
@@ -39,11 +40,12 @@ pub fn run(options: &Options) -> Result<()> {
             .env("DMACARD_SYS", &image)
             .env("DMACARD_SYS_INSTRUMENTED", &instrumented)
             .env("LIBCLANG_PATH", &libclang);
+        record.ask(&mut cargo);
         completed &= process::watch(&mut cargo, |line| tally.line(line))?;
     }
     let held = match &options.filter {
         Some(_) => Ok(()),
-        None => check_requirements(&tally.ran),
+        None => check_requirements(&tally.ran).and_then(|()| record.check()),
     };
 
     println!("{} passed, {} failed", tally.passed, tally.failed);

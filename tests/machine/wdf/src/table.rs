@@ -307,6 +307,7 @@ pub(crate) fn functions() -> &'static [usize] {
             let Some(index) = index_of(name) else { unreachable!("{name} is no entry of the table") };
             table[index] = machine_nt::gate::guard(index, name, address);
         }
+        machine_nt::gate::complete();
         table
     })
 }

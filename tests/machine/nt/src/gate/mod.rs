@@ -2,6 +2,8 @@
 //! call is counted and noted in the trace, the kernel stack is checked and a switch point is passed. The function behind
 //! the gate gets its arguments as they are, on the stack too; until it returns, what is on the stack is not the driver's.
 
+mod record;
+
 use crate::bugcheck::{Stop, stop_machine};
 use crate::ke::stack;
 use crate::sched::{self, Point};
@@ -82,11 +84,19 @@ pub fn guard(index: usize, name: &'static str, address: usize) -> usize {
     gates()[index] as usize
 }
 
+/// All gates have been put up: what is behind them can be told to whoever records it.
+pub fn complete() {
+    record::offered((0..COUNT).filter_map(target).map(|target| target.name));
+}
+
 /// Called in front of every function behind a gate; returns its address. [`leave`] is called after the function.
 extern "win64" fn pass(index: usize) -> usize {
     let Some(target) = target(index) else {
         stop_machine(Stop::Internal, format!("gate {index} leads nowhere"));
     };
+    if target.calls.get() == 0 {
+        record::called(target.name);
+    }
     target.calls.increment();
     let counters = counters();
     counters.framework_calls.increment();
