@@ -1,17 +1,15 @@
 //! The project's driver under a few schedules of every scenario, and runs that repeat.
 //!
-//! `DMACARD_SYS` names the image; `cargo xtask test` builds it and sets the variable.
+//! `DMACARD_SYS` and `DMACARD_SYS_INSTRUMENTED` name the images; `cargo xtask test` builds them and sets the variables.
 
 mod support;
 
 use support::{explore, runs};
 
-/// Schedules of each scenario: what a few seconds are enough for.
-const SEEDS: u64 = 60;
-
-#[test]
-fn every_scenario_holds_under_some_schedules() {
-    let report = explore(&["--seeds", &SEEDS.to_string()]);
+/// Runs every scenario under `seeds` schedules.
+fn every_scenario(seeds: u64, arguments: &[&str]) {
+    let number = seeds.to_string();
+    let report = explore(&[&["--seeds", &number], arguments].concat());
     let scenarios = report["scenarios"].as_array().expect("a list");
     assert!(scenarios.len() >= 14);
     for scenario in scenarios {
@@ -23,10 +21,23 @@ fn every_scenario_holds_under_some_schedules() {
                 failure["command"]
             );
         }
-        assert_eq!(scenario["schedules"], SEEDS, "{scenario}");
+        assert_eq!(scenario["schedules"], seeds, "{scenario}");
         let distinct = scenario["distinct"].as_u64().expect("a number");
-        assert!(distinct * 10 > SEEDS * 9, "{scenario}");
+        assert!(distinct * 10 > seeds * 9, "{scenario}");
     }
+}
+
+#[test]
+fn every_scenario_holds_under_some_schedules() {
+    every_scenario(60, &[]);
+}
+
+#[test]
+fn every_scenario_holds_when_atomics_are_switch_points() {
+    let image = std::env::var("DMACARD_SYS_INSTRUMENTED")
+        .expect("DMACARD_SYS_INSTRUMENTED names the image: run `cargo xtask test`");
+    let command = "cargo xtask explore --image instrumented";
+    every_scenario(30, &["--driver", &image, "--command", command]);
 }
 
 /// Three processes, each with machines of its own at other addresses, and other runs before those that are compared.
