@@ -12,6 +12,7 @@ mod packages;
 mod process;
 mod program;
 mod project;
+mod qemu;
 mod requirements;
 mod suite;
 mod toolchain;
@@ -38,6 +39,8 @@ enum Command {
     Driver(driver::Options),
     /// Checks the driver package's INF.
     Inf,
+    /// Plugs the card into a QEMU over vfio-user, and drives it through qtest.
+    QemuCheck(qemu::Options),
     /// Installs the Debian packages that all commands need.
     Setup,
     /// Format, lints, the driver for both processors: what is checked besides the tests.
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Ddi(options) => ddi::run(&options),
         Command::Driver(options) => driver::run(&options),
         Command::Inf => inf::run(),
+        Command::QemuCheck(options) => qemu::run(&options),
         Command::Setup => packages::ensure(&packages::Need::ALL),
     };
     match done {

@@ -46,6 +46,13 @@ impl Default for QemuConfig {
     }
 }
 
+impl QemuConfig {
+    /// The version of the program, which is refused if it is older than what is needed at all.
+    pub fn version(&self) -> Result<Version, BoardError> {
+        Version::of(&self.program)
+    }
+}
+
 /// A running QEMU. It ends when this value is dropped, or when the thread that started it ends.
 pub struct QemuBoard {
     memory: Arc<PhysicalMemory>,
@@ -71,7 +78,7 @@ const CONFIG_DATA: u16 = 0xcfc;
 impl QemuBoard {
     /// Starts QEMU and waits until it answers.
     pub fn start(config: &QemuConfig) -> Result<Self, BoardError> {
-        let version = Version::of(&config.program)?;
+        let version = config.version()?;
         let memory = PhysicalMemory::new(&config.memory)?;
         let messages = Messages::new(&memory)?;
         let (connection, clock) = match Self::connect(config, &memory, Clock::Stepped) {
