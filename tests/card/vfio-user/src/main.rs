@@ -24,7 +24,7 @@ struct Options {
 fn main() -> Result<()> {
     let options = Options::parse();
     let memory = options.memory.saturating_mul(1 << 20);
-    let server = Server::new(&options.socket, memory)
+    let server = Server::new(&options.socket, memory, Server::TIMING)
         .with_context(|| format!("cannot serve at {}", options.socket.display()))?;
     loop {
         let served = server.serve();

@@ -49,20 +49,20 @@ pub struct Server {
     shared: Arc<Shared>,
 }
 
-/// As fast as it goes, and a busy client need ring no doorbell.
-const TIMING: Timing = Timing {
-    linger: 50_000,
-    ..Timing::IMMEDIATE
-};
-
 impl Server {
+    /// As fast as it goes, and a busy client need ring no doorbell.
+    pub const TIMING: Timing = Timing {
+        linger: 50_000,
+        ..Timing::IMMEDIATE
+    };
+
     /// Makes a card with `memory` bytes of memory, and a socket at `path`, where nothing may be.
     ///
     /// # Errors
     /// There is no such card, or no socket can be made there.
-    pub fn new(path: &Path, memory: u64) -> Result<Self, ServeError> {
+    pub fn new(path: &Path, memory: u64, timing: Timing) -> Result<Self, ServeError> {
         let state = State {
-            card: Card::new(memory, TIMING)?,
+            card: Card::new(memory, timing)?,
             config: card::config_space(),
             host: Host {
                 memory: GuestMemory::default(),
