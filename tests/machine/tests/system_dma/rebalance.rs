@@ -14,6 +14,7 @@ use crate::fifo::{self, Fifo, Hooks, SYSTEM_DUPLEX};
 pub fn add(suite: Suite) -> Suite {
     suite
         .passes("a_device_is_stopped_and_started_again_and_again", recreated)
+        .passes("a_device_that_is_pulled_out_answers_no_more", pulled_out)
         .passes("m23_an_enabler_is_kept_over_a_stop", kept)
 }
 
@@ -51,6 +52,36 @@ fn recreated() {
             machine.suspend().expect("sleeps");
             machine.resume().expect("wakes up");
             assert_eq!(PREPARED.load(Relaxed), 4);
+            machine.shut_down();
+        },
+    );
+}
+
+static GONE: AtomicUsize = AtomicUsize::new(0);
+
+fn delete_what_is_gone() {
+    let register = fifo::get(abi::fifo::IDENTIFICATION.offset());
+    GONE.store(register as usize, Relaxed);
+    delete();
+}
+
+fn pulled_out() {
+    let hooks = Hooks {
+        prepare: Some(create),
+        release: Some(delete_what_is_gone),
+        ..Hooks::default()
+    };
+    fifo::on_machine(
+        Device::Fifo,
+        hooks,
+        |_| {
+            let register = fifo::get(abi::fifo::IDENTIFICATION.offset());
+            assert_eq!(register, abi::fifo::IDENTITY);
+        },
+        |machine| {
+            machine.start().expect("the device starts");
+            machine.surprise_remove().expect("it is pulled out");
+            assert_eq!(GONE.load(Relaxed), u32::MAX as usize);
             machine.shut_down();
         },
     );

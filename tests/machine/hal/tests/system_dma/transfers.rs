@@ -26,6 +26,7 @@ pub fn add(suite: Suite) -> Suite {
             "a_transfer_goes_on_with_the_next_mapping",
             usual(several_mappings),
         )
+        .passes("accesses_are_as_wide_as_described", usual(widths))
         .passes("a_list_is_optional", usual(without_a_list))
         .passes("a_busy_channel_is_waited_for", usual(busy))
         .passes("a_common_buffer_is_played_over_and_over", usual(looped))
@@ -87,6 +88,38 @@ fn packets(fifo: &Fifo) {
     assert!(counters().bounced_bytes.get() > 0);
     let lost = Causes::RX_OVERRUN | Causes::TX_OVERRUN | Causes::RX_UNDERRUN;
     assert!(!Causes::from_bits_retain(fifo.get(CAUSES.offset())).intersects(lost));
+}
+
+/// 8, 16, 32 and 64 bits: the device's registers take all of them.
+fn widths(fifo: &Fifo) {
+    const LENGTH: u32 = 0x400;
+    let described = |connection, width| DEVICE_DESCRIPTION {
+        DmaWidth: width,
+        ..fifo.description(connection, LENGTH)
+    };
+    fifo.loop_back();
+    for (width, smallest) in (_DMA_WIDTH::Width8Bits..=_DMA_WIDTH::Width64Bits).zip([1, 2, 4, 8]) {
+        let channel = |connection| {
+            let adapter = Adapter::get(fifo.pdo, described(connection, width)).unwrap();
+            Channel::take(adapter, connection)
+        };
+        let (transmit, receive) = (channel(TRANSMIT), channel(RECEIVE));
+        let (out, mut back) = (filled(LENGTH), Buffer::new(LENGTH));
+        if smallest > 1 {
+            let (status, ..) = transmit.map(&out, 0, smallest / 2, Some(16));
+            assert_eq!(status, STATUS_INVALID_PARAMETER);
+        }
+        receive.begin(fifo, &back);
+        transmit.begin(fifo, &out);
+        wait_for(2);
+        completions();
+        for (channel, buffer) in [(transmit, &out), (receive, &back)] {
+            assert_eq!(channel.flush(buffer, 0, LENGTH), STATUS_SUCCESS);
+            channel.free();
+            channel.adapter.put();
+        }
+        assert_eq!(back.bytes(), bytes(LENGTH), "{smallest} bytes at a time");
+    }
 }
 
 /// Fewer map registers than the buffer has pages: what was not mapped is mapped next (R108).
