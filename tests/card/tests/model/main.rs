@@ -1,0 +1,10 @@
+//! What the card does, as its manual has it.
+
+mod common;
+mod errors;
+mod faults;
+mod interrupts;
+mod registers;
+#[path = "../support/mod.rs"]
+mod support;
+mod transfers;
