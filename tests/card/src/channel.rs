@@ -212,7 +212,8 @@ impl Channel {
     }
 
     /// Software says that there are descriptors. With a shadow block its producer counts, and not the value.
-    pub(crate) fn ring(&mut self, value: u32, master: &mut Master<'_>, timing: &Timing) {
+    /// The card looks at them after `latency`.
+    pub(crate) fn ring(&mut self, value: u32, master: &mut Master<'_>, latency: u64) {
         if !self.is_running() {
             return;
         }
@@ -220,7 +221,7 @@ impl Channel {
             return;
         }
         self.linger = None;
-        self.schedule(master.now() + timing.latency);
+        self.schedule(master.now() + latency);
     }
 
     /// Learns of a producer. Returns whether the channel still runs.

@@ -17,7 +17,7 @@ mod memory;
 mod timing;
 
 pub use bus::{Bus, BusError, Clock, HostMemory, Interrupts, Signalling};
-pub use card::Card;
+pub use card::{Card, Pace};
 pub use fault::{Fault, Faults};
 pub use function::{Function, MSIX_BAR, REGISTERS_BAR, config_space};
 pub use memory::{Memory, SizeError, Uncorrectable};

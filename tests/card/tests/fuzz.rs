@@ -117,7 +117,12 @@ fn perform(rig: &mut Rig, act: Act) {
 
 /// A rig whose channels run, with rings full of what a driver might have written.
 fn busy(seed: u32) -> Rig {
-    let mut rig = Rig::new();
+    let timing = if seed.is_multiple_of(2) {
+        Timing::REAL
+    } else {
+        Timing::IMMEDIATE
+    };
+    let mut rig = Rig::with(64 << 20, timing);
     for direction in Direction::ALL {
         rig.enable(
             direction,
@@ -130,7 +135,7 @@ fn busy(seed: u32) -> Rig {
 }
 
 /// One call does so many accesses to memory at most.
-const WORK: u64 = 64;
+const WORK: u64 = 256;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })]

@@ -84,11 +84,12 @@ impl Plugged {
                 in_process(config.mode, &memory, slots.iter().map(twin).collect())?
             }
             (Device::Card, Session::Live) => {
-                let timing = match config.mode {
-                    Mode::Deterministic => config.card.timing,
-                    Mode::FreeRunning => CardTiming::IMMEDIATE,
+                let (timing, pace): (_, fn(u64) -> u64) = match config.mode {
+                    Mode::Deterministic => (config.card.timing, sched::duration),
+                    Mode::FreeRunning => (CardTiming::IMMEDIATE, |_| 0),
                 };
                 let card = CardDevice::new(config.card.memory, timing).map_err(BoardError::from)?;
+                let card = card.paced(pace);
                 card_faults = Some(card.faults());
                 in_process(config.mode, &memory, vec![(SLOT, Box::new(card))])?
             }

@@ -19,6 +19,9 @@ const BATCH: u32 = 16;
 /// Descriptors that are looked at in one step, at most.
 const STEP: u32 = 16;
 
+/// Bytes that are moved in one step, before the last piece of it.
+const STEP_BYTES: usize = 64 << 10;
+
 /// No request on the bus crosses a multiple of this, so a failure is known to within it.
 const BUS_PAGE: u64 = 4096;
 
@@ -38,7 +41,7 @@ pub(crate) struct LateWrite {
 }
 
 impl Channel {
-    /// Does what is due: at most one piece of data, or a few descriptors without.
+    /// Does what is due: a few descriptors, and not much more than a piece of data.
     pub(crate) fn run(&mut self, around: &mut Surroundings<'_>) -> Option<LateWrite> {
         let now = around.master.now();
         let mut late = None;
@@ -56,9 +59,11 @@ impl Channel {
         late
     }
 
-    /// Goes on, and returns after what time to go on again; `None` if there is nothing to do.
+    /// Goes on, and returns after what time to go on again; `None` if there is nothing to do. It ends with the first
+    /// piece of data that takes time, so that what takes time can be interrupted.
     fn step(&mut self, around: &mut Surroundings<'_>) -> (Option<u64>, Option<LateWrite>) {
         let mut time = 0;
+        let mut moved = 0;
         for _ in 0..STEP {
             if self.error.is_some() {
                 return (None, None);
@@ -74,7 +79,11 @@ impl Channel {
             }
             if self.piece.is_some() {
                 let (bytes, late) = self.move_piece(around);
-                return (Some(time + around.timing.data(bytes)), late);
+                time += around.timing.data(bytes);
+                moved += bytes;
+                if time > 0 || moved >= STEP_BYTES || late.is_some() {
+                    return (Some(time), late);
+                }
             }
         }
         (Some(time), None)

@@ -196,3 +196,18 @@ fn disabling_a_cause_releases_the_line_and_keeps_the_cause() {
     rig.set(None, register::INTERRUPT_ENABLE, Causes::all());
     assert!(rig.host.line);
 }
+
+#[test]
+fn a_doorbell_takes_as_long_as_it_is_told_to() {
+    let mut rig = Rig::new();
+    let card = card::Card::new(64 << 20, card::Timing::REAL).unwrap();
+    rig.card = card.paced(|usual| 70 * usual);
+    rig.set_master(true);
+    rig.enable(ToCard, PLAIN);
+    let start = rig.host.now;
+    rig.submit(ToCard, &[single(1, DATA, 0, 64)]);
+    rig.run_until(start + 69_000);
+    assert_eq!(rig.drain(ToCard), []);
+    rig.run_until(start + 71_000);
+    assert_eq!(rig.drain(ToCard).len(), 1);
+}

@@ -1,8 +1,8 @@
 //! The card of this project as a device in this process.
 
 use ::card::{
-    BusError, Card, Clock, Faults, Function, HostMemory, Interrupts, REGISTERS_BAR, Signalling,
-    SizeError, Timing,
+    BusError, Card, Clock, Faults, Function, HostMemory, Interrupts, Pace, REGISTERS_BAR,
+    Signalling, SizeError, Timing,
 };
 
 use crate::pci::ConfigSpace;
@@ -18,6 +18,11 @@ impl CardDevice {
     /// There is no card with so much memory.
     pub fn new(memory: u64, timing: Timing) -> Result<Self, SizeError> {
         Ok(Self(Card::new(memory, timing)?))
+    }
+
+    /// As [`Card::paced`].
+    pub fn paced(self, pace: Pace) -> Self {
+        Self(self.0.paced(pace))
     }
 
     /// The handle by which the card is broken.

@@ -6,10 +6,11 @@ use abi::card::{Direction, IDENTITY, MEMORY_DEFAULT};
 use machine_bus::pci::{BarKind, Function, RegisterWindow, capability, command};
 use machine_bus::{
     Access, Board, BoardEvent, CardDevice, CardTiming, FunctionAddress, LocalBoard, MemoryConfig,
-    Zone,
+    ThreadedBoard, Zone,
 };
 
 use crate::common::events;
+use std::time::Duration;
 
 const CARD: FunctionAddress = FunctionAddress::new(0, 4, 0);
 
@@ -22,7 +23,7 @@ fn board() -> LocalBoard {
 }
 
 /// Gives the card's windows addresses, and turns it on.
-fn set_up(board: &LocalBoard) -> [u64; 2] {
+fn set_up(board: &dyn Board) -> [u64; 2] {
     let function = Function::new(board, CARD);
     let bars = function.bars().unwrap();
     let kinds: Vec<_> = bars
@@ -46,13 +47,13 @@ fn set_up(board: &LocalBoard) -> [u64; 2] {
     addresses
 }
 
-fn capability_at(board: &LocalBoard, id: u8) -> u16 {
+fn capability_at(board: &dyn Board, id: u8) -> u16 {
     let function = Function::new(board, CARD);
     function.capability(id).unwrap().unwrap().offset
 }
 
 /// Turns MSI-X on, with a vector for each message.
-fn enable_messages(board: &LocalBoard, table: u64) {
+fn enable_messages(board: &dyn Board, table: u64) {
     for number in 0..3 {
         let message = board.message_target(VECTOR + number);
         let entry = table + 16 * u64::from(number);
@@ -65,12 +66,13 @@ fn enable_messages(board: &LocalBoard, table: u64) {
 }
 
 /// A channel with rings of 16 entries in a page that is mapped for the card at the same address.
-fn enable_channel(board: &LocalBoard, registers: u64, direction: Direction) -> u64 {
+fn enable_channel(board: &dyn Board, registers: u64, direction: Direction) -> u64 {
     let page = board.memory().allocate(Zone::High, 1).unwrap()[0];
-    let iommu = board.iommu().unwrap();
-    iommu
-        .map(CARD, page, page, 0x1000, Access::ReadWrite)
-        .unwrap();
+    if let Some(iommu) = board.iommu() {
+        iommu
+            .map(CARD, page, page, 0x1000, Access::ReadWrite)
+            .unwrap();
+    }
     let channel = registers + direction.window() as u64;
     let offset = |offset: usize| channel + offset as u64;
     board
@@ -278,4 +280,62 @@ fn without_bus_mastering_no_access_reaches_the_board() {
     );
     let error = registers + (Direction::ToCard.window() + register::ERROR.offset()) as u64;
     assert_eq!(board.read(error, 8).unwrap(), 1 << 32);
+}
+
+/// Waits until the board reports something.
+fn next_events(board: &ThreadedBoard) -> Vec<BoardEvent> {
+    for _ in 0..100 {
+        let events = events(board, 0);
+        if !events.is_empty() {
+            return events;
+        }
+        board.wait(Duration::from_millis(100)).unwrap();
+    }
+    panic!("nothing happens");
+}
+
+#[test]
+fn on_a_thread_of_its_own_the_card_tells_of_completions_that_are_there() {
+    const PAGES: u64 = 256;
+
+    let card = CardDevice::new(MEMORY_DEFAULT, CardTiming::IMMEDIATE).unwrap();
+    let board = ThreadedBoard::new(&MemoryConfig::default(), vec![(CARD, Box::new(card))]).unwrap();
+    let [registers, table] = set_up(&board);
+    enable_messages(&board, table);
+    let memory = board.memory();
+    let pages = memory.allocate(Zone::High, PAGES as usize).unwrap();
+    let channels = Direction::ALL.map(|direction| enable_channel(&board, registers, direction));
+    for (index, page) in (0..).zip(&pages) {
+        memory.fill(*page, 4096, index as u8).unwrap();
+    }
+    for round in 0..PAGES - 1 {
+        // Each page goes to the card and comes back into the one that went there before.
+        let (from, to) = (pages[round as usize], pages[(round as usize + 255) % 256]);
+        for (direction, address) in Direction::ALL.into_iter().zip([from, to]) {
+            let page = channels[direction.index()];
+            let entry = page + round % 16 * Descriptor::SIZE as u64;
+            let flags = u64::from(DescriptorFlags::INTERRUPT.bits());
+            for (index, field) in (0..).zip([address, 0, 4096 | flags << 32, round]) {
+                memory
+                    .write(entry + 8 * index, &field.to_le_bytes())
+                    .unwrap();
+            }
+            let doorbell = (direction.window() + register::DOORBELL.offset()) as u64;
+            board.write(registers + doorbell, 4, round + 1).unwrap();
+            let vector = VECTOR + 1 + direction.index() as u8;
+            assert_eq!(next_events(&board), [BoardEvent::Message { vector }]);
+            let mut completion = [0; Completion::SIZE];
+            let at = page + 0x800 + round % 16 * Completion::SIZE as u64;
+            memory.read(at, &mut completion).unwrap();
+            let phase = if round / 16 % 2 == 0 { 0x80 } else { 0 };
+            assert_eq!(completion[28..], [0, 0, 0, phase], "round {round}");
+            assert_eq!(completion[..4], (round as u32).to_le_bytes());
+        }
+        let mut bytes = vec![0; 4096];
+        memory.read(to, &mut bytes).unwrap();
+        assert!(
+            bytes.iter().all(|byte| *byte == round as u8),
+            "round {round}"
+        );
+    }
 }
