@@ -13,5 +13,6 @@ mod scatter_gather;
 mod single;
 mod system;
 pub(crate) mod system_api;
+mod system_enabler;
 pub(crate) mod transaction;
 pub(crate) mod transaction_api;
