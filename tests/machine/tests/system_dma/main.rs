@@ -18,6 +18,7 @@ mod bench;
 mod cancel;
 mod enabler;
 mod fifo;
+mod looped;
 mod mistakes;
 mod rebalance;
 mod reserve;
@@ -30,6 +31,7 @@ use harness::Suite;
 fn main() -> ExitCode {
     let suite = enabler::add(Suite::new());
     let suite = transfer::add(suite);
+    let suite = looped::add(suite);
     let suite = cancel::add(suite);
     let suite = reserve::add(suite);
     let suite = rebalance::add(suite);
