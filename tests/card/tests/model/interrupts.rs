@@ -67,6 +67,20 @@ fn a_doorbell_is_asked_for_before_the_channel_rests() {
     }
 }
 
+/// The driver writes the producer and finds no doorbell wanted; then the card asks for one.
+#[test]
+fn what_is_published_while_the_channel_goes_to_rest_is_found() {
+    let mut rig = running(ToCard, shadowed());
+    rig.put(ToCard, &[single(0, DATA, 0, 64)]);
+    rig.publish(ToCard, 0);
+    let shadow = Rig::shadow(ToCard);
+    let (producer, event) = (ShadowBlock::PRODUCER, ShadowBlock::DOORBELL_EVENT);
+    rig.put(ToCard, &[single(1, DATA, 0, 64)]);
+    rig.host.race = Some((shadow + event as u64, shadow + producer as u64, 2));
+    rig.settle();
+    assert_eq!(rig.drain(ToCard).len(), 2);
+}
+
 #[test]
 fn with_a_shadow_block_an_old_doorbell_does_no_harm() {
     let mut rig = running(ToCard, shadowed());

@@ -149,3 +149,22 @@ fn an_abort_of_the_channel_ends_what_is_there_and_nothing_later() {
         assert!(!idle.contains(ChannelControl::ABORT));
     }
 }
+
+#[test]
+fn aborts_that_came_too_late_leave_room_for_others() {
+    let mut rig = running(ToCard, PLAIN);
+    for round in 0..3 * rig.entries {
+        rig.submit(ToCard, &[single(round, DATA, 0, 64)]);
+        rig.set(Some(ToCard), register::ABORT_TAG, 1000 + round);
+        rig.settle();
+    }
+    rig.drain(ToCard);
+    rig.submit(ToCard, &[single(7, DATA, 0, 64)]);
+    rig.set(Some(ToCard), register::ABORT_TAG, 7);
+    rig.settle();
+    let completions = rig.drain(ToCard);
+    assert_eq!(
+        completions.last().map(status),
+        Some(TransferStatus::Aborted)
+    );
+}

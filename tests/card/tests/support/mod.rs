@@ -30,6 +30,8 @@ pub struct Host {
     pub signalling: Signalling,
     pub messages: Vec<u16>,
     pub line: bool,
+    /// Just before the card writes at the first address, the driver writes this word at the second one.
+    pub race: Option<(u64, u64, u32)>,
     /// Accesses to memory by the card.
     pub reads: u64,
     pub writes: u64,
@@ -70,6 +72,9 @@ impl HostMemory for Host {
 
     fn write(&mut self, address: u64, bytes: &[u8]) -> Result<(), BusError> {
         self.writes += 1;
+        if let Some((_, at, word)) = self.race.take_if(|(meeting, ..)| *meeting == address) {
+            self.put(at, &word.to_le_bytes());
+        }
         let range = self.range(address, bytes.len())?;
         self.ram[range].copy_from_slice(bytes);
         Ok(())
@@ -124,6 +129,7 @@ impl Rig {
                 signalling: Signalling::Messages(3),
                 messages: Vec::new(),
                 line: false,
+                race: None,
                 reads: 0,
                 writes: 0,
             },
