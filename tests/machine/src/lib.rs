@@ -16,6 +16,7 @@ pub use machine_bus::fault;
 pub use machine_bus::{CardFault, CardFaults, CardTiming};
 pub use machine_nt::bugcheck;
 pub use machine_nt::ex::pool::fail_allocation;
+pub use machine_nt::failure;
 pub use machine_nt::mode::Mode;
 pub use machine_nt::sched::Watchdog;
 pub use machine_nt::sched::policy::Draw;

@@ -59,6 +59,10 @@ pub trait Board: Send + Sync {
     /// As in a local APIC, messages of one vector that arrive before they are polled are one.
     fn message_target(&self, vector: u8) -> Message;
 
+    /// Takes a function's power away, as in D3cold: it forgets its configuration and its registers, and is as at power-on
+    /// when it has power again, which is at once. A board that cannot keeps them; so do functions with power of their own.
+    fn power_off(&self, _function: FunctionAddress) {}
+
     /// The interrupt line (IOAPIC input) that `pin` (1 = INTA to 4 = INTD) of `function` is wired to.
     fn line(&self, function: FunctionAddress, pin: u8) -> u32;
 

@@ -28,7 +28,7 @@ pub trait Device: Send {
     /// Software has written its configuration space, which now is as given.
     fn configured(&mut self, _config: &ConfigSpace, _port: &mut dyn Port) {}
 
-    /// It is reset by way of configuration space: by a function-level reset, or because it comes out of D3hot.
+    /// It is reset: by a function-level reset, because it comes out of D3hot, or because it has lost power.
     fn reset(&mut self, _port: &mut dyn Port) {}
 
     /// Virtual time in nanoseconds at which it wants to be run.

@@ -226,6 +226,10 @@ impl Device for Edu {
         }
     }
 
+    fn reset(&mut self, _: &mut dyn Port) {
+        *self = Self::new(self.dma_mask).paced(self.pace);
+    }
+
     fn next_event(&self) -> Option<u64> {
         self.factorial_due.into_iter().chain(self.dma_due).min()
     }

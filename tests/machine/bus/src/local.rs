@@ -212,6 +212,14 @@ impl Board for LocalBoard {
         Ok(())
     }
 
+    fn power_off(&self, function: FunctionAddress) {
+        let mut state = self.lock();
+        let State { slots, shared, .. } = &mut *state;
+        if let Some(slot) = slots.iter_mut().find(|slot| slot.address() == function) {
+            slot.power_off(self.surroundings(shared));
+        }
+    }
+
     fn message_target(&self, vector: u8) -> Message {
         Message {
             address: MESSAGES,

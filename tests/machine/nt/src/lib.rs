@@ -5,7 +5,8 @@
 //! - [`hal`]: those of them that live in the HAL crate, and the table through which they are reached;
 //! - [`instrumented`]: what an image built to call out at atomic operations calls;
 //! - [`bugcheck`]: how the machine stops;
-//! - [`counters`]: what is counted.
+//! - [`counters`]: what is counted;
+//! - [`failure`]: what fails on demand.
 
 #![allow(non_snake_case)]
 
@@ -16,6 +17,7 @@ pub mod digest;
 pub mod entry;
 pub mod ex;
 pub mod exports;
+pub mod failure;
 pub mod gate;
 pub mod hal;
 mod image;

@@ -153,6 +153,13 @@ impl Board for FaultyBoard {
         })
     }
 
+    fn power_off(&self, function: FunctionAddress) {
+        self.inner().power_off(function);
+        if function == self.0.function {
+            self.0.lock().lost_power();
+        }
+    }
+
     fn message_target(&self, vector: u8) -> Message {
         let message = self.inner().message_target(vector);
         self.0.lock().watch.target(vector, message);

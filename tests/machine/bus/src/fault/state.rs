@@ -346,6 +346,14 @@ impl State {
         Ok(())
     }
 
+    /// The function is as at power-on: what it was doing is forgotten.
+    pub(super) fn lost_power(&mut self) {
+        self.hang = None;
+        self.ended = None;
+        self.stray = None;
+        self.running = None;
+    }
+
     /// Ends a command that hangs.
     pub(super) fn heal(&mut self) {
         if let (Some(hang), Some(engine)) = (self.hang.take(), &self.engine) {

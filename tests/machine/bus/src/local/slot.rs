@@ -193,6 +193,15 @@ impl Slot {
         self.device
     }
 
+    /// The function has lost power for a moment.
+    pub(super) fn power_off(&mut self, surroundings: Surroundings<'_>) {
+        self.wires.config = self.device.config_space();
+        self.wires.requested = false;
+        self.wires.update_line(surroundings.shared);
+        let (device, mut port) = self.connect(surroundings);
+        device.reset(&mut port);
+    }
+
     pub(super) fn config_read(&self, offset: u16, size: u8) -> u32 {
         self.wires.config.read(offset, size)
     }

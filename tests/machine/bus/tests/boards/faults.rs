@@ -205,6 +205,16 @@ fn what_hangs_can_be_healed() {
 }
 
 #[test]
+fn a_hang_ends_with_the_power() {
+    let mut bench = Bench::twin("stuck");
+    assert!(!bench.succeeds());
+    bench.board.power_off(EDU);
+    set_up(&bench.board);
+    assert_eq!(bench.read(COMMAND), 0);
+    assert!(bench.succeeds());
+}
+
+#[test]
 fn who_wants_to_know_is_told_at_once() {
     use std::sync::Mutex;
     static TOLD: Mutex<Vec<String>> = Mutex::new(Vec::new());

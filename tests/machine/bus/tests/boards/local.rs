@@ -246,3 +246,25 @@ fn a_shared_line_is_asserted_as_long_as_anybody_asserts_it() {
     };
     assert_eq!(events(&board, 0), [released]);
 }
+
+#[test]
+fn a_function_without_power_forgets_everything() {
+    let board = board();
+    let registers = set_up(&board);
+    let function = Function::new(&board, EDU);
+    board.write(registers + 0x04, 4, 0x1234).unwrap();
+    transfer(&board, registers, 0x5000, 16, 1);
+    board.write(registers + 0x60, 4, 1).unwrap();
+    let line = board.line(EDU, 1);
+    let levels = [true, false].map(|asserted| BoardEvent::Line { line, asserted });
+    board.power_off(EDU);
+    assert_eq!(events(&board, 0), levels);
+    assert_eq!(function.command().unwrap(), 0);
+    assert_eq!(function.bars().unwrap()[0].address, 0);
+    assert_eq!(board.read(registers, 4).unwrap(), 0xffff_ffff);
+    assert_eq!(board.next_event(), None, "the transfer is forgotten");
+    assert_eq!(set_up(&board), registers);
+    for (register, size) in [(0x04, 4), (0x24, 4), (0x80, 8), (0x98, 8)] {
+        assert_eq!(board.read(registers + register, size).unwrap(), 0);
+    }
+}

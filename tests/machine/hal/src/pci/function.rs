@@ -245,8 +245,9 @@ impl BusDevice for PciFunction {
         let function = self.function();
         let enabled = self.must(function.command()) & STARTED;
         self.must(function.change_command(0, STARTED));
-        if let Some(power) = &self.power {
-            self.must(function.set_asleep(power, true));
+        match &self.power {
+            Some(power) => self.must(function.set_asleep(power, true)),
+            None => self.board.power_off(self.address),
         }
         state.asleep = Some(enabled);
     }

@@ -15,6 +15,7 @@ use crate::lock::{Ptr, Record, SpinCell};
 use crate::object::{self, Attributes, Header, Held, Kind, Object, Parent, Typed};
 use crate::wdm::Mdl;
 use crate::{trace, verifier};
+use machine_nt::failure;
 use machine_nt::ke::stack::driver_call;
 
 /// The states of a transaction; their numbers are the third parameter of bug check 0x10D/8.
@@ -330,6 +331,9 @@ impl DmaTransaction {
                 state.max_fragment = state.max_fragment.max(self.enabler.configured_length())
             });
             prepared = self.prepare_single_transfer();
+        }
+        if failure::strikes(failure::Point::Initialize) {
+            prepared = Err(STATUS_INSUFFICIENT_RESOURCES);
         }
         match prepared.and_then(|()| self.initialize_resources()) {
             Ok(()) => {

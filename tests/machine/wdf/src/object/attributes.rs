@@ -6,6 +6,7 @@ use crate::flat::*;
 
 use crate::globals::DriverGlobals;
 use crate::trace;
+use machine_nt::failure;
 
 /// What a DDI allows in the attributes it is given.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,7 +69,7 @@ impl Attributes {
     ///
     /// # Safety
     /// `attributes` is null or points to the driver's structure.
-    pub(crate) unsafe fn check(
+    pub(crate) unsafe fn read(
         globals: &DriverGlobals,
         attributes: *const WDF_OBJECT_ATTRIBUTES,
         rules: Rules,
@@ -102,6 +103,27 @@ impl Attributes {
             );
         }
         result.map(|()| Some(checked))
+    }
+
+    /// The attributes of an object that is about to be created, checked.
+    ///
+    /// # Errors
+    /// Those of [`Attributes::read`]; `STATUS_INSUFFICIENT_RESOURCES` if a test wants the creation to fail.
+    ///
+    /// # Safety
+    /// As [`Attributes::read`].
+    pub(crate) unsafe fn check(
+        globals: &DriverGlobals,
+        attributes: *const WDF_OBJECT_ATTRIBUTES,
+        rules: Rules,
+    ) -> Result<Option<Self>, NTSTATUS> {
+        // SAFETY: the caller's promise.
+        let checked = unsafe { Self::read(globals, attributes, rules) }?;
+        if failure::strikes(failure::Point::Object) {
+            trace::error(globals, "no memory for an object");
+            return Err(STATUS_INSUFFICIENT_RESOURCES);
+        }
+        Ok(checked)
     }
 
     fn validate(&self, rules: Rules) -> Result<(), NTSTATUS> {

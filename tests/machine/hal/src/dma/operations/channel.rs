@@ -1,11 +1,12 @@
 //! The adapter channel and map registers: AllocateAdapterChannel(Ex), FreeAdapterChannel, FreeAdapterObject,
 //! FreeMapRegisters, InitializeDmaTransferContext, CancelAdapterChannel.
 
+use machine_nt::failure;
 use machine_nt::sched::{self, DISPATCH_LEVEL};
 use nt_sys::{
     BOOLEAN, DMA_SYNCHRONOUS_CALLBACK, IO_ALLOCATION_ACTION, NTSTATUS, PDEVICE_OBJECT,
-    PDMA_ADAPTER, PDRIVER_CONTROL, PVOID, STATUS_CANCELLED, STATUS_INVALID_PARAMETER,
-    STATUS_SUCCESS, ULONG,
+    PDMA_ADAPTER, PDRIVER_CONTROL, PVOID, STATUS_CANCELLED, STATUS_INSUFFICIENT_RESOURCES,
+    STATUS_INVALID_PARAMETER, STATUS_SUCCESS, ULONG,
 };
 
 use super::{At, enter};
@@ -64,6 +65,9 @@ pub unsafe extern "win64" fn allocate_adapter_channel_ex(
     };
     if let Err(status) = channel::check(NAME, &wanted) {
         return status;
+    }
+    if failure::strikes(failure::Point::Channel) {
+        return STATUS_INSUFFICIENT_RESOURCES;
     }
     let status = channel::allocate(wanted, routine, argument, synchronous);
     if status == STATUS_SUCCESS && !base.is_null() {

@@ -2,8 +2,8 @@
 
 use nt_sys::{
     BOOLEAN, NTSTATUS, PDMA_ADAPTER, PDMA_COMPLETION_ROUTINE, PHYSICAL_ADDRESS, PMDL,
-    PSCATTER_GATHER_LIST, PULONG, PVOID, STATUS_INVALID_PARAMETER, STATUS_SUCCESS, TRUE, ULONG,
-    ULONGLONG,
+    PSCATTER_GATHER_LIST, PULONG, PVOID, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER,
+    STATUS_SUCCESS, TRUE, ULONG, ULONGLONG,
 };
 
 use super::{At, enter, offset_of};
@@ -12,6 +12,7 @@ use crate::dma::system::{self, Start};
 use crate::dma::transfer::{self, Range};
 use crate::dma::{list, with};
 use crate::large_integer;
+use machine_nt::failure;
 
 pub unsafe extern "win64" fn map_transfer(
     adapter: PDMA_ADAPTER,
@@ -65,6 +66,9 @@ pub unsafe extern "win64" fn map_transfer_ex(
     };
     if room == 0 || !system && (device_offset != 0 || completion.is_some()) {
         return STATUS_INVALID_PARAMETER;
+    }
+    if failure::strikes(failure::Point::Mapping) {
+        return STATUS_INSUFFICIENT_RESOURCES;
     }
     // SAFETY: the driver passes an MDL chain.
     let buffer = unsafe { Buffer::read(mdl) };

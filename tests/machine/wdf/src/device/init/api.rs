@@ -191,7 +191,7 @@ pub(crate) unsafe extern "win64" fn WdfDeviceInitSetRequestAttributes(
     let globals = device_init.globals();
     verifier::not_null(globals, attributes, "RequestAttributes");
     // SAFETY: checked not to be null; the driver's structure.
-    match unsafe { Attributes::check(globals, attributes, Rules::NO_PARENT) } {
+    match unsafe { Attributes::read(globals, attributes, Rules::NO_PARENT) } {
         Ok(attributes) => device_init.request_attributes = attributes,
         Err(_) => verifier::break_point(globals),
     }
@@ -254,7 +254,7 @@ pub(crate) unsafe extern "win64" fn WdfDeviceInitSetFileObjectConfig(
         ..Rules::CALLBACKS
     };
     // SAFETY: null or the driver's structure.
-    match unsafe { Attributes::check(globals, attributes, rules) } {
+    match unsafe { Attributes::read(globals, attributes, rules) } {
         Ok(attributes) => device_init.file_config = Some((config, attributes)),
         Err(_) => verifier::break_point(globals),
     }
@@ -360,7 +360,7 @@ pub(crate) unsafe extern "win64" fn WdfFdoInitOpenRegistryKey(
     let globals = device_init.globals();
     verifier::not_null(globals, key, "Key");
     // SAFETY: null or the driver's structure.
-    let attributes = match unsafe { Attributes::check(globals, attributes, Rules::PLAIN) } {
+    let attributes = match unsafe { Attributes::read(globals, attributes, Rules::PLAIN) } {
         Ok(attributes) => attributes,
         Err(status) => return status,
     };
