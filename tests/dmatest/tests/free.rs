@@ -19,11 +19,15 @@ use support::{FREE, Requests, System, WINDOW, open, round_trip};
 /// A test, to be run in each system.
 type Test = (&'static str, fn(System));
 
-const EVERYWHERE: [Test; 4] = [
+const EVERYWHERE: [Test; 5] = [
     ("no_wake_up_is_lost", no_wake_up_is_lost),
     ("several_processors", several_processors),
     ("pulled_out_at_full_speed", pulled_out_at_full_speed),
     ("time_is_real", time_is_real),
+    (
+        "the_drivers_own_calls_are_counted",
+        the_drivers_own_calls_are_counted,
+    ),
 ];
 
 fn main() -> ExitCode {
@@ -133,5 +137,36 @@ fn time_is_real(system: System) {
         let start = std::time::Instant::now();
         machine.sleep(Duration::from_millis(30));
         assert!(start.elapsed() >= Duration::from_millis(30));
+    });
+}
+
+/// What the driver makes at its start is counted, and what the machine makes for requests is not the driver's.
+fn the_drivers_own_calls_are_counted(system: System) {
+    system.run_machine(|machine| {
+        let counters = machine::counters();
+        assert_eq!(
+            (
+                counters.framework_calls.get(),
+                counters.driver_allocations.get()
+            ),
+            (0, 0)
+        );
+        machine.start().expect("started");
+        // At the least the device, its queue, its interrupt, the enabler and a transaction.
+        assert!(counters.driver_allocations.get() >= 5);
+        let device = open(machine);
+        let counts = || {
+            [
+                counters.framework_calls.get(),
+                counters.pool_allocations.get(),
+                counters.driver_allocations.get(),
+            ]
+        };
+        let before = counts();
+        (0..50).for_each(|round| in_parallel(&device, round));
+        let after = counts();
+        assert!(after[0] - before[0] >= 50 * 2 * DEPTH as u64);
+        assert!(after[1] > before[1]);
+        assert_eq!(after[2], before[2]);
     });
 }
