@@ -17,6 +17,7 @@ pub(super) const CANCEL_IO: Scenario = Scenario {
         let plan = Plan {
             allowed: CANCELLED,
             meanwhile: cancel_some,
+            ..Plan::default()
         };
         let traffic = Traffic::start(setting, &setting.open(), plan);
         let mut lanes = traffic.join();

@@ -42,6 +42,8 @@ pub struct Lane {
     bytes: Vec<u8>,
     /// What it may hold instead, by writes that have not come to their end.
     doubts: Vec<Vec<Option<u8>>>,
+    /// The device may lose power at any time, and what it holds is zero then.
+    loses_power: bool,
 }
 
 /// A request under way on a [`Lane`].
@@ -82,8 +84,17 @@ impl Lane {
                 offset: (index * length) as u64,
                 bytes: vec![0; length],
                 doubts: Vec::new(),
+                loses_power: false,
             })
             .collect()
+    }
+
+    /// As this lane, of a device that may lose power at any time and holds zeroes then.
+    pub fn losing_power(self) -> Self {
+        Self {
+            loses_power: true,
+            ..self
+        }
     }
 
     /// Starts a read or a write somewhere in the lane.
@@ -210,7 +221,9 @@ impl Lane {
     }
 
     fn may_hold(&self, index: usize, value: u8) -> bool {
-        self.bytes[index] == value || self.doubts.iter().any(|doubt| doubt[index] == Some(value))
+        self.bytes[index] == value
+            || self.loses_power && value == 0
+            || self.doubts.iter().any(|doubt| doubt[index] == Some(value))
     }
 }
 
@@ -252,6 +265,17 @@ mod tests {
     #[should_panic(expected = "byte 1 of the lane")]
     fn a_byte_that_nobody_wrote_is_found() {
         read(&mut lane(), &[1, 2, 1, 1], Ending::Succeeded);
+    }
+
+    #[test]
+    fn a_device_without_power_forgets() {
+        read(&mut lane().losing_power(), &[1, 0, 0, 0], Ending::Succeeded);
+    }
+
+    #[test]
+    #[should_panic(expected = "byte 1 of the lane")]
+    fn a_device_without_power_makes_nothing_up() {
+        read(&mut lane().losing_power(), &[1, 2], Ending::Succeeded);
     }
 
     #[test]

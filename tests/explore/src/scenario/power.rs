@@ -27,7 +27,11 @@ pub(super) const SUSPEND: Scenario = Scenario {
     driver: Driver::Project,
     configure: |_| {},
     run: |setting| {
-        let traffic = Traffic::start(setting, &setting.open(), Plan::default());
+        let plan = Plan {
+            loses_power: true,
+            ..Plan::default()
+        };
+        let traffic = Traffic::start(setting, &setting.open(), plan);
         for _ in 0..1 + setting.below(2) {
             sleep_and_wake(setting);
         }

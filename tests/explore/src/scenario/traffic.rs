@@ -28,6 +28,8 @@ pub(super) struct Plan {
     pub(super) allowed: Allowed,
     /// What happens while a thread has requests under way.
     pub(super) meanwhile: fn(&Handle, &[Pending], &mut Draw),
+    /// Whether the device may lose power, and with it what it holds.
+    pub(super) loses_power: bool,
 }
 
 impl Default for Plan {
@@ -35,6 +37,7 @@ impl Default for Plan {
         Self {
             allowed: SUCCESS_ONLY,
             meanwhile: |_, _, _| {},
+            loses_power: false,
         }
     }
 }
@@ -52,6 +55,9 @@ impl Traffic {
         let each = 1 + setting.below(2) as usize;
         let rounds = 1 + setting.below(2);
         let mut free = Lane::split(MEMORY, THREADS * each);
+        if plan.loses_power {
+            free = free.into_iter().map(Lane::losing_power).collect();
+        }
         let lanes = Rc::new(RefCell::new(Vec::new()));
         let threads = (0..THREADS)
             .map(|number| {

@@ -135,6 +135,7 @@ pub(super) const RESETS: Scenario = Scenario {
         let plan = Plan {
             allowed,
             meanwhile: cancel_some,
+            ..Plan::default()
         };
         let traffic = Traffic::start(setting, &handle, plan);
         for _ in 0..1 + setting.below(2) {
@@ -161,6 +162,7 @@ pub(super) const MIX: Scenario = Scenario {
         let plan = Plan {
             allowed: CUT,
             meanwhile: cancel_some,
+            loses_power: true,
         };
         let traffic = Traffic::start(setting, &handle, plan);
         for _ in 0..1 + setting.below(3) {
