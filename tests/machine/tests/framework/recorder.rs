@@ -11,7 +11,6 @@ use machine::{Config, Device, DriverSource, Machine};
 
 /// The device interface of the driver.
 const INTERFACE: GUID = GUID::from_u128(0x3f0d7c52_5d6b_4d0e_9a54_8a4f5f1b6d02);
-/// Bytes of edu's registers.
 /// Bytes of the device's registers that are used.
 const REGISTERS_LENGTH: usize = 0x1000;
 /// Edu's register that raises an interrupt, its register that says why it interrupts, and the one that ends it.
@@ -76,6 +75,11 @@ pub fn recorded() -> Vec<String> {
 /// Makes the callback that records itself as `name` fail; no callback for "".
 pub fn fail(name: &'static str) {
     FAILING.set(name);
+}
+
+/// Forgets the enablers of a device that has gone.
+pub fn forget() {
+    ENABLERS.take();
 }
 
 /// Takes the oldest request out of the driver's hands.
