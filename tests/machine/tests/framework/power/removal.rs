@@ -23,7 +23,9 @@ const PULLED_OUT: &[&[&str]] = &[
     GONE,
 ];
 
-const MOMENTS: [(&str, fn(&Machine)); 9] = [
+type Test = fn(&Machine);
+
+const MOMENTS: [(&str, Test); 9] = [
     ("pulled_out_while_it_is_prepared", |machine| {
         while_starting(machine, "PrepareHardware");
     }),
@@ -79,7 +81,7 @@ unsafe fn pull_out_at(callback: &str) {
 }
 
 /// Runs `test` in a machine whose device has not been started; nothing of it is left afterwards.
-fn in_machine(verifier: bool, test: fn(&Machine)) {
+fn in_machine(verifier: bool, test: Test) {
     let plan = Plan {
         before: pull_out_at,
         ..two_enablers()
