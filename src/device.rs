@@ -24,7 +24,7 @@ use crate::transfer::InFlight;
 use crate::watch;
 
 /// Nobody but the system and administrators may open a card: whoever reads and writes it directs its DMA.
-const ACCESS: WideStr = kmdf::wide!("D:P(A;;GA;;;SY)(A;;GA;;;BA)");
+pub(crate) const ACCESS: WideStr = kmdf::wide!("D:P(A;;GA;;;SY)(A;;GA;;;BA)");
 
 /// A card, the context of its device object.
 pub struct Card<H: Hardware> {
@@ -176,7 +176,7 @@ where
 }
 
 /// The device interface class, in the system's type.
-const fn interface() -> GUID {
+pub(crate) const fn interface() -> GUID {
     GUID {
         Data1: DEVICE_INTERFACE.data1,
         Data2: DEVICE_INTERFACE.data2,

@@ -7,6 +7,7 @@ use kmdf::{DeviceInit, NtStatus, Result};
 use wdk_sys::{NTSTATUS, PCUNICODE_STRING, PDRIVER_OBJECT};
 
 use crate::device::Card;
+use crate::fifo::Port;
 use crate::hw::Hardware;
 use crate::hw::edu::Edu;
 
@@ -36,6 +37,8 @@ impl DriverEvents for Driver {
             .or_log(c"reading the hardware identifiers")?;
         if MultiString::new(&ids).identifies(Edu::HARDWARE_ID) {
             Card::<Edu>::add(driver, init).or_log(c"adding an edu device")
+        } else if MultiString::new(&ids).identifies(abi::fifo::HARDWARE_ID) {
+            Port::add(driver, init).or_log(c"adding a FIFO")
         } else {
             Err(NtStatus::NOT_SUPPORTED).or_log(c"choosing the hardware")
         }

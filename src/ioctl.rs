@@ -69,13 +69,13 @@ where
 }
 
 /// Copies the answer into the caller's buffer, which must have room for all of it.
-fn answer(request: &Request, bytes: &[u8]) -> Result<usize> {
+pub(crate) fn answer(request: &Request, bytes: &[u8]) -> Result<usize> {
     request.write_output(bytes)?;
     Ok(bytes.len())
 }
 
 /// The version of the package.
-const VERSION: [u16; 4] = [
+pub(crate) const VERSION: [u16; 4] = [
     number(env!("CARGO_PKG_VERSION_MAJOR")),
     number(env!("CARGO_PKG_VERSION_MINOR")),
     number(env!("CARGO_PKG_VERSION_PATCH")),

@@ -1,4 +1,5 @@
-//! dmacard.sys: a KMDF driver for cards that move data by bus-master DMA.
+//! dmacard.sys: a KMDF driver for cards that move data by bus-master DMA, and for a device whose data a system DMA
+//! controller moves.
 //!
 //! Reads and writes of a file address the card's memory; the card moves the data itself. Whoever wants to know how, in
 //! one sitting, follows one `WriteFile` through four phases, the four of the framework's documentation:
@@ -23,6 +24,8 @@
 //! | `interrupt` | the service routine and the deferred call |
 //! | `ioctl` | control requests |
 //! | `statistics` | what is counted |
+//! | `outcome` | how reads and writes end |
+//! | `fifo` | a FIFO peripheral, whose data a system DMA controller moves: system mode |
 //! | `hw` | the hardware: one small implementation of a trait for each kind |
 //!
 //! # Who owns what
@@ -46,9 +49,11 @@ static POOL: WdkAllocator = WdkAllocator;
 
 mod device;
 mod driver;
+mod fifo;
 mod hw;
 mod interrupt;
 mod ioctl;
+mod outcome;
 mod power;
 mod queue;
 mod reset;

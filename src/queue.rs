@@ -1,8 +1,8 @@
-//! Reads and writes as they come out of their queue, and how every one of them ends.
+//! Reads and writes as they come out of their queue; [`crate::outcome`] says how every one of them ends.
 
 use abi::window::Refusal;
 use kmdf::context::ContextType;
-use kmdf::dma::{Concluded, Direction, Stopped};
+use kmdf::dma::{Concluded, Stopped};
 use kmdf::queue::{StopReason, TransferEvents};
 use kmdf::request::{CancelEvents, RequestKey};
 use kmdf::{NtStatus, Request, Result};
@@ -26,7 +26,7 @@ where
     /// goes back to the queue if it waits for map registers; if the device goes, the request ends after the transfer.
     /// The transfer is waited for, not longer than the time limit, and not at all if the card is gone: a look at it
     /// tells.
-    fn stop(&self, reason: StopReason) {
+    fn stop(&self, _request: RequestKey, reason: StopReason) {
         self.ended(match reason {
             StopReason::Suspend => self.channel.recall(),
             StopReason::Purge => self.channel.stop(),
@@ -70,44 +70,14 @@ where
 
     /// Completes a request if it is over, or hands it back.
     pub(crate) fn conclude(&self, concluded: Option<Concluded>) {
-        if let Some(Concluded {
-            request,
-            status,
-            moved,
-            recalled,
-        }) = concluded
-        {
-            if recalled {
-                // It will be counted when it comes again.
-                self.counters.requests.decrement();
-                request.hand_back();
-            } else {
-                self.end(request, status, moved);
-            }
+        if let Some(concluded) = concluded {
+            self.counters.conclude(concluded);
         }
     }
 
-    /// Completes a read or a write. The only place where one ends.
-    ///
-    /// One that did not end with success tells its caller nothing of what it has moved, but what was moved is counted.
+    /// Completes a read or a write.
     pub(crate) fn end(&self, request: Request, status: Result<()>, moved: usize) {
-        match request.wanted().direction {
-            Direction::FromDevice => self.counters.bytes_read.add(moved),
-            Direction::ToDevice => self.counters.bytes_written.add(moved),
-        }
-        match status {
-            Ok(()) => {
-                self.counters.completed.increment();
-                return request.complete_with_bytes(moved);
-            }
-            Err(NtStatus::CANCELLED) => self.counters.cancelled.increment(),
-            Err(NtStatus::IO_TIMEOUT) => {
-                self.counters.timeouts.increment();
-                self.counters.failed.increment();
-            }
-            Err(_) => self.counters.failed.increment(),
-        }
-        request.complete(status.into());
+        self.counters.end(request, status, moved);
     }
 }
 

@@ -14,6 +14,8 @@ pub const INTERFACE_VERSION: u32 = 1;
 pub enum DeviceKind {
     /// QEMU's `edu`.
     Edu = 1,
+    /// The FIFO peripheral: no memory but a stream, so file offsets mean nothing.
+    Fifo = 3,
 }
 
 impl DeviceKind {
@@ -22,6 +24,7 @@ impl DeviceKind {
     pub const fn from_code(code: u32) -> Option<Self> {
         match code {
             1 => Some(Self::Edu),
+            3 => Some(Self::Fifo),
             _ => None,
         }
     }
@@ -31,6 +34,7 @@ impl DeviceKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Edu => "edu",
+            Self::Fifo => "fifo",
         }
     }
 }
@@ -44,6 +48,8 @@ pub enum InterruptKind {
     Line = 1,
     /// By messages (MSI or MSI-X).
     Message = 2,
+    /// Not at all.
+    None = 3,
 }
 
 impl InterruptKind {
@@ -53,6 +59,7 @@ impl InterruptKind {
         match code {
             1 => Some(Self::Line),
             2 => Some(Self::Message),
+            3 => Some(Self::None),
             _ => None,
         }
     }
@@ -63,6 +70,7 @@ impl InterruptKind {
         match self {
             Self::Line => "line",
             Self::Message => "message",
+            Self::None => "none",
         }
     }
 }
@@ -81,7 +89,7 @@ pub struct DeviceInfo {
     pub device_kind: u32,
     /// An [`InterruptKind`].
     pub interrupt_kind: u32,
-    /// Bytes that can be read and written: file offsets run from 0 to this, exclusive.
+    /// Bytes that can be read and written: file offsets run from 0 to this, exclusive. Zero for a device that is a stream.
     pub memory_size: u64,
     /// Bytes that one read or write may have at most.
     pub maximum_request: u32,
@@ -159,6 +167,7 @@ mod tests {
         assert_eq!(DeviceKind::from_code(1), Some(DeviceKind::Edu));
         assert_eq!(DeviceKind::from_code(0), None);
         assert_eq!(InterruptKind::from_code(2), Some(InterruptKind::Message));
-        assert_eq!(InterruptKind::from_code(3), None);
+        assert_eq!(InterruptKind::from_code(3), Some(InterruptKind::None));
+        assert_eq!(InterruptKind::from_code(4), None);
     }
 }

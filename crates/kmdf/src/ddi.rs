@@ -83,6 +83,7 @@ functions! {
     fn WdfDeviceSetFailed(device: WDFDEVICE, action: WDF_DEVICE_FAILED_ACTION) = PFN_WDFDEVICESETFAILED[WdfDeviceSetFailedTableIndex];
     fn WdfFdoQueryForInterface(device: WDFDEVICE, kind: LPCGUID, interface: PINTERFACE, size: USHORT, version: USHORT, data: PVOID) -> NTSTATUS = PFN_WDFFDOQUERYFORINTERFACE[WdfFdoQueryForInterfaceTableIndex];
 
+    fn WdfObjectDelete(object: WDFOBJECT) = PFN_WDFOBJECTDELETE[WdfObjectDeleteTableIndex];
     fn WdfObjectGetTypedContextWorker(object: WDFOBJECT, type_info: PCWDF_OBJECT_CONTEXT_TYPE_INFO) -> PVOID = PFN_WDFOBJECTGETTYPEDCONTEXTWORKER[WdfObjectGetTypedContextWorkerTableIndex];
 
     fn WdfCmResourceListGetCount(list: WDFCMRESLIST) -> ULONG = PFN_WDFCMRESOURCELISTGETCOUNT[WdfCmResourceListGetCountTableIndex];
@@ -103,6 +104,9 @@ functions! {
     fn WdfRequestRetrieveOutputBuffer(request: WDFREQUEST, minimum_length: usize, buffer: *mut PVOID, length: *mut usize) -> NTSTATUS = PFN_WDFREQUESTRETRIEVEOUTPUTBUFFER[WdfRequestRetrieveOutputBufferTableIndex];
     fn WdfRequestCompleteWithInformation(request: WDFREQUEST, status: NTSTATUS, information: ULONG_PTR) = PFN_WDFREQUESTCOMPLETEWITHINFORMATION[WdfRequestCompleteWithInformationTableIndex];
 
+    fn WdfRequestRetrieveInputWdmMdl(request: WDFREQUEST, mdl: *mut PMDL) -> NTSTATUS = PFN_WDFREQUESTRETRIEVEINPUTWDMMDL[WdfRequestRetrieveInputWdmMdlTableIndex];
+    fn WdfRequestRetrieveOutputWdmMdl(request: WDFREQUEST, mdl: *mut PMDL) -> NTSTATUS = PFN_WDFREQUESTRETRIEVEOUTPUTWDMMDL[WdfRequestRetrieveOutputWdmMdlTableIndex];
+
     fn WdfInterruptCreate(device: WDFDEVICE, config: PWDF_INTERRUPT_CONFIG, attributes: PWDF_OBJECT_ATTRIBUTES, interrupt: *mut WDFINTERRUPT) -> NTSTATUS = PFN_WDFINTERRUPTCREATE[WdfInterruptCreateTableIndex];
     fn WdfInterruptGetDevice(interrupt: WDFINTERRUPT) -> WDFDEVICE = PFN_WDFINTERRUPTGETDEVICE[WdfInterruptGetDeviceTableIndex];
     fn WdfInterruptGetInfo(interrupt: WDFINTERRUPT, info: PWDF_INTERRUPT_INFO) = PFN_WDFINTERRUPTGETINFO[WdfInterruptGetInfoTableIndex];
@@ -116,6 +120,9 @@ functions! {
     fn WdfDmaEnablerCreate(device: WDFDEVICE, config: PWDF_DMA_ENABLER_CONFIG, attributes: PWDF_OBJECT_ATTRIBUTES, enabler: *mut WDFDMAENABLER) -> NTSTATUS = PFN_WDFDMAENABLERCREATE[WdfDmaEnablerCreateTableIndex];
     fn WdfDmaEnablerGetFragmentLength(enabler: WDFDMAENABLER, direction: WDF_DMA_DIRECTION) -> usize = PFN_WDFDMAENABLERGETFRAGMENTLENGTH[WdfDmaEnablerGetFragmentLengthTableIndex];
 
+    fn WdfDmaEnablerConfigureSystemProfile(enabler: WDFDMAENABLER, config: PWDF_DMA_SYSTEM_PROFILE_CONFIG, direction: WDF_DMA_DIRECTION) -> NTSTATUS = PFN_WDFDMAENABLERCONFIGURESYSTEMPROFILE[WdfDmaEnablerConfigureSystemProfileTableIndex];
+    fn WdfDmaEnablerWdmGetDmaAdapter(enabler: WDFDMAENABLER, direction: WDF_DMA_DIRECTION) -> PDMA_ADAPTER = PFN_WDFDMAENABLERWDMGETDMAADAPTER[WdfDmaEnablerWdmGetDmaAdapterTableIndex];
+
     fn WdfDmaTransactionCreate(enabler: WDFDMAENABLER, attributes: PWDF_OBJECT_ATTRIBUTES, transaction: *mut WDFDMATRANSACTION) -> NTSTATUS = PFN_WDFDMATRANSACTIONCREATE[WdfDmaTransactionCreateTableIndex];
     fn WdfDmaTransactionInitializeUsingRequest(transaction: WDFDMATRANSACTION, request: WDFREQUEST, program: PFN_WDF_PROGRAM_DMA, direction: WDF_DMA_DIRECTION) -> NTSTATUS = PFN_WDFDMATRANSACTIONINITIALIZEUSINGREQUEST[WdfDmaTransactionInitializeUsingRequestTableIndex];
     fn WdfDmaTransactionExecute(transaction: WDFDMATRANSACTION, context: PVOID) -> NTSTATUS = PFN_WDFDMATRANSACTIONEXECUTE[WdfDmaTransactionExecuteTableIndex];
@@ -126,4 +133,8 @@ functions! {
     fn WdfDmaTransactionDmaCompleted(transaction: WDFDMATRANSACTION, status: *mut NTSTATUS) -> BOOLEAN = PFN_WDFDMATRANSACTIONDMACOMPLETED[WdfDmaTransactionDmaCompletedTableIndex];
     fn WdfDmaTransactionDmaCompletedFinal(transaction: WDFDMATRANSACTION, length: usize, status: *mut NTSTATUS) -> BOOLEAN = PFN_WDFDMATRANSACTIONDMACOMPLETEDFINAL[WdfDmaTransactionDmaCompletedFinalTableIndex];
     fn WdfDmaTransactionRelease(transaction: WDFDMATRANSACTION) -> NTSTATUS = PFN_WDFDMATRANSACTIONRELEASE[WdfDmaTransactionReleaseTableIndex];
+    fn WdfDmaTransactionSetDeviceAddressOffset(transaction: WDFDMATRANSACTION, offset: ULONG) = PFN_WDFDMATRANSACTIONSETDEVICEADDRESSOFFSET[WdfDmaTransactionSetDeviceAddressOffsetTableIndex];
+    fn WdfDmaTransactionSetChannelConfigurationCallback(transaction: WDFDMATRANSACTION, configure: PFN_WDF_DMA_TRANSACTION_CONFIGURE_DMA_CHANNEL, context: PVOID) = PFN_WDFDMATRANSACTIONSETCHANNELCONFIGURATIONCALLBACK[WdfDmaTransactionSetChannelConfigurationCallbackTableIndex];
+    fn WdfDmaTransactionSetTransferCompleteCallback(transaction: WDFDMATRANSACTION, complete: PFN_WDF_DMA_TRANSACTION_DMA_TRANSFER_COMPLETE, context: PVOID) = PFN_WDFDMATRANSACTIONSETTRANSFERCOMPLETECALLBACK[WdfDmaTransactionSetTransferCompleteCallbackTableIndex];
+    fn WdfDmaTransactionStopSystemTransfer(transaction: WDFDMATRANSACTION) = PFN_WDFDMATRANSACTIONSTOPSYSTEMTRANSFER[WdfDmaTransactionStopSystemTransferTableIndex];
 }

@@ -10,7 +10,7 @@ use wdk_sys::{
 
 use crate::context;
 use crate::device::{self, Device, DeviceEvents};
-use crate::request::Request;
+use crate::request::{Request, RequestKey};
 use crate::versioned::size;
 use crate::{NtStatus, Result, ddi};
 
@@ -26,7 +26,7 @@ pub trait TransferEvents: DeviceEvents {
     ///
     /// The request is to be completed, here or soon; until it is, the device's power does not change and the device is
     /// not removed.
-    fn stop(&self, reason: StopReason);
+    fn stop(&self, request: RequestKey, reason: StopReason);
 }
 
 /// What a device does with control requests. IRQL <= DISPATCH_LEVEL.
@@ -289,7 +289,7 @@ unsafe extern "C" fn io_device_control_and_wait<T: WaitingControlEvents>(
 
 unsafe extern "C" fn io_stop<T: TransferEvents>(
     queue: WDFQUEUE,
-    _request: WDFREQUEST,
+    request: WDFREQUEST,
     action: ULONG,
 ) {
     let purge = _WDF_REQUEST_STOP_ACTION_FLAGS::WdfRequestStopActionPurge as ULONG;
@@ -300,6 +300,7 @@ unsafe extern "C" fn io_stop<T: TransferEvents>(
     };
     // SAFETY: the queue is valid during its callback.
     if let Some(context) = unsafe { context_of::<T>(queue) } {
-        context.stop(reason);
+        // SAFETY: the framework keeps the request during this callback, also if it is completed meanwhile.
+        context.stop(unsafe { RequestKey::of(request) }, reason);
     }
 }

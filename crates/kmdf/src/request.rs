@@ -21,7 +21,30 @@ pub trait CancelEvents: DeviceEvents {
 
 /// Which request: what can be compared, and nothing else. Another request may have the key once this one is completed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RequestKey(WDFREQUEST);
+pub struct RequestKey {
+    raw: WDFREQUEST,
+    direction: Direction,
+}
+
+impl RequestKey {
+    /// The key of a request that has not been completed.
+    ///
+    /// # Safety
+    ///
+    /// `raw` is a valid request.
+    pub(crate) unsafe fn of(raw: WDFREQUEST) -> Self {
+        Self {
+            raw,
+            direction: wanted(raw).direction,
+        }
+    }
+
+    /// Which way a read or a write moves; for other requests it means nothing.
+    #[must_use]
+    pub const fn direction(self) -> Direction {
+        self.direction
+    }
+}
 
 /// What a read or a write asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +109,29 @@ impl Request {
     #[must_use]
     pub fn wanted(&self) -> Wanted {
         wanted(self.raw)
+    }
+
+    /// Where in its first page the buffer of a read or a write begins. IRQL <= DISPATCH_LEVEL.
+    ///
+    /// # Errors
+    ///
+    /// What `WdfRequestRetrieveInputWdmMdl` and its relative return.
+    pub fn page_offset(&self) -> Result<u32> {
+        let mut mdl = core::ptr::null_mut();
+        let status = match self.wanted().direction {
+            // SAFETY: the request is valid and owned.
+            Direction::FromDevice => unsafe {
+                ddi::WdfRequestRetrieveOutputWdmMdl(self.raw, &raw mut mdl)
+            },
+            // SAFETY: as above.
+            Direction::ToDevice => unsafe {
+                ddi::WdfRequestRetrieveInputWdmMdl(self.raw, &raw mut mdl)
+            },
+        };
+        NtStatus::from_code(status).ok()?;
+        // SAFETY: the list lives as long as the request, and nobody changes it.
+        let mdl = unsafe { mdl.as_ref() }.ok_or(NtStatus::INTERNAL_ERROR)?;
+        Ok(mdl.ByteOffset)
     }
 
     /// `WdfRequestMarkCancelableEx`: has the device told when the request is cancelled. IRQL <= DISPATCH_LEVEL.
@@ -237,8 +283,9 @@ impl CancelableRequest {
 
     /// What its cancel routine will be called with.
     #[must_use]
-    pub const fn key(&self) -> RequestKey {
-        RequestKey(self.raw)
+    pub fn key(&self) -> RequestKey {
+        // SAFETY: the request is valid and has not been completed.
+        unsafe { RequestKey::of(self.raw) }
     }
 
     /// `WdfRequestUnmarkCancelable`: the request is about to be completed. IRQL <= DISPATCH_LEVEL.
@@ -267,6 +314,7 @@ unsafe extern "C" fn cancel<T: CancelEvents>(request: WDFREQUEST) {
     let queue = unsafe { ddi::WdfRequestGetIoQueue(request) };
     // SAFETY: the queue that the request came from outlives it.
     if let Some(context) = unsafe { queue::context_of::<T>(queue) } {
-        context.cancel(RequestKey(request));
+        // SAFETY: as above.
+        context.cancel(unsafe { RequestKey::of(request) });
     }
 }

@@ -3,7 +3,7 @@
 use core::marker::PhantomData;
 
 use wdk_sys::{
-    CM_PARTIAL_RESOURCE_DESCRIPTOR, CmResourceTypeInterrupt as INTERRUPT,
+    CM_PARTIAL_RESOURCE_DESCRIPTOR, CmResourceTypeDma as DMA, CmResourceTypeInterrupt as INTERRUPT,
     CmResourceTypeMemory as MEMORY, WDFCMRESLIST,
 };
 
@@ -24,6 +24,8 @@ pub enum Resource {
     Memory(MemoryResource),
     /// An interrupt. Interrupt objects made before the device starts get theirs from the framework.
     Interrupt,
+    /// A connection to a system DMA controller.
+    Dma(DmaResource),
     /// Of a kind this crate does not tell apart; the number is the descriptor's type.
     Other(u8),
 }
@@ -33,6 +35,41 @@ pub enum Resource {
 pub struct MemoryResource {
     pub(crate) start: i64,
     pub(crate) length: usize,
+}
+
+/// A connection to a channel of a system DMA controller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DmaResource {
+    pub(crate) channel: u32,
+    pub(crate) request_line: u32,
+    pub(crate) width: u8,
+}
+
+impl DmaResource {
+    /// Bytes of one access to the device, unless the width is none that there is.
+    #[must_use]
+    pub const fn width(self) -> Option<u32> {
+        match self.width {
+            0..=5 => Some(1 << self.width),
+            _ => None,
+        }
+    }
+
+    /// The descriptor that it came from.
+    pub(crate) fn descriptor(self) -> CM_PARTIAL_RESOURCE_DESCRIPTOR {
+        let mut descriptor = CM_PARTIAL_RESOURCE_DESCRIPTOR {
+            Type: DMA as u8,
+            ..CM_PARTIAL_RESOURCE_DESCRIPTOR::default()
+        };
+        let dma = wdk_sys::_CM_PARTIAL_RESOURCE_DESCRIPTOR__bindgen_ty_1__bindgen_ty_7 {
+            Channel: self.channel,
+            RequestLine: self.request_line,
+            TransferWidth: self.width,
+            ..Default::default()
+        };
+        descriptor.u.DmaV3 = dma;
+        descriptor
+    }
 }
 
 impl MemoryResource {
@@ -73,6 +110,14 @@ impl<'a> ResourceList<'a> {
             _ => None,
         })
     }
+
+    /// The connections to system DMA controllers, in the order in which firmware lists them. PASSIVE_LEVEL.
+    pub fn dma(self) -> impl Iterator<Item = DmaResource> + use<'a> {
+        self.iter().filter_map(|resource| match resource {
+            Resource::Dma(dma) => Some(dma),
+            _ => None,
+        })
+    }
 }
 
 impl Resource {
@@ -90,6 +135,15 @@ impl Resource {
                 })
             }
             INTERRUPT => Self::Interrupt,
+            DMA => {
+                // SAFETY: the type says that this is the member in use.
+                let dma = unsafe { descriptor.u.DmaV3 };
+                Self::Dma(DmaResource {
+                    channel: dma.Channel,
+                    request_line: dma.RequestLine,
+                    width: dma.TransferWidth,
+                })
+            }
             _ => Self::Other(descriptor.Type),
         }
     }

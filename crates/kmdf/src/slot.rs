@@ -259,18 +259,23 @@ impl<I, R, P> Slot<I, R, P> {
 
     /// The framework hands over the transaction, to have the hardware programmed.
     pub fn arrive(&self) -> Arrival {
+        // If nobody has executed it, it is nobody's to end.
+        self.surrender().unwrap_or(Arrival::Leave)
+    }
+
+    /// As [`arrive`](Self::arrive), of a transaction of which it is not known whether it has arrived already: `None` if
+    /// the framework does not have it.
+    pub fn surrender(&self) -> Option<Arrival> {
         let found = self.change(|state| match state & PHASE {
             CALLING | WAITING => Some(state & !PHASE),
             WITHDRAWING => Some(state & !PHASE | SURFACED),
             _ => None,
         });
-        match found {
-            Ok(state) if state & PHASE == WITHDRAWING => Arrival::Leave,
-            Ok(state) if state & STOP != 0 => Arrival::Stop,
-            Ok(_) => Arrival::Go,
-            // Nobody has executed it: it is nobody's to end.
-            Err(_) => Arrival::Leave,
-        }
+        Some(match found.ok()? {
+            state if state & PHASE == WITHDRAWING => Arrival::Leave,
+            state if state & STOP != 0 => Arrival::Stop,
+            _ => Arrival::Go,
+        })
     }
 
     /// The framework has given the transaction up: it is in the caller's hands, and does not arrive any more. `false` if

@@ -2,14 +2,15 @@
 //!
 //! The device's memory is divided into slots of one chunk, each with a buffer to write from and another to read back
 //! into: a bounded pool serves a file of any size. In each round all slots are written, then all are read back, so as
-//! many requests are under way as there are slots. A device whose memory holds one chunk only, as edu's, has one slot.
+//! many requests are under way as there are slots. A device whose memory holds one chunk only, as edu's, has one slot. A
+//! device that is no memory but a loop gets each chunk while it is read back.
 
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use abi::info::DeviceInfo;
+use abi::info::{DeviceInfo, DeviceKind};
 use sha2::{Digest, Sha256};
 
 use crate::device::{Device, Direction};
@@ -93,6 +94,19 @@ pub fn copy_file<D: Device>(
 pub fn copy<D: Device>(
     device: &D,
     info: &DeviceInfo,
+    source: impl FnMut(&mut [u8]) -> Result<usize, Error>,
+    progress: &mut Progress,
+) -> Result<Copied, Error> {
+    match DeviceKind::from_code(info.device_kind) {
+        Some(DeviceKind::Fifo) => loop_back(device, info, source, progress),
+        _ => copy_memory(device, info, source, progress),
+    }
+}
+
+/// By way of the device's memory.
+fn copy_memory<D: Device>(
+    device: &D,
+    info: &DeviceInfo,
     mut source: impl FnMut(&mut [u8]) -> Result<usize, Error>,
     progress: &mut Progress,
 ) -> Result<Copied, Error> {
@@ -131,6 +145,45 @@ pub fn copy<D: Device>(
             progress.advance(length as u64);
             idle.push(Slot { offset, out, back });
         }
+    }
+}
+
+/// Longest chunk through a loop.
+const LOOPED_CHUNK: u32 = 1 << 17;
+/// Lengths that a device accepts that is a stream are multiples of this.
+const LOOPED_UNIT: usize = 4;
+
+/// By way of a device that gives back what it is given: each chunk is written and read at the same time, since the device
+/// keeps next to nothing. One that has a single channel for both is given no more than it keeps, and then read.
+fn loop_back<D: Device>(
+    device: &D,
+    info: &DeviceInfo,
+    mut source: impl FnMut(&mut [u8]) -> Result<usize, Error>,
+    progress: &mut Progress,
+) -> Result<Copied, Error> {
+    let chunk = if info.transfers_in_flight > 1 {
+        info.maximum_request.min(LOOPED_CHUNK)
+    } else {
+        abi::fifo::DEPTH
+    } as usize;
+    let (mut out, mut back) = (device.buffer(chunk)?, device.buffer(chunk)?);
+    let mut sums = Sums::default();
+    loop {
+        let length = source(&mut out)?;
+        if length == 0 {
+            return Ok(sums.finish());
+        }
+        let padded = length.next_multiple_of(LOOPED_UNIT);
+        out[length..padded].fill(0);
+        // What is not read must not look read: the buffer still holds an earlier chunk.
+        back[..padded].fill(!out[0]);
+        let write = device.start(Direction::Write, 0, out, 0..padded);
+        let read = device.start(Direction::Read, 0, back, 0..padded);
+        let (write, read) = (device.wait(write), device.wait(read));
+        out = write.whole(Direction::Write, 0, padded)?;
+        back = read.whole(Direction::Read, 0, padded)?;
+        sums.add(&out[..length], &back[..length]);
+        progress.advance(length as u64);
     }
 }
 

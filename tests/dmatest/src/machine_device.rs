@@ -82,6 +82,12 @@ pub enum DeviceOption {
     EduTwin,
     /// The card, in this process.
     Card,
+    /// The FIFO peripheral, in this process: a request line for each direction.
+    Fifo,
+    /// The same without an interrupt.
+    FifoNoInterrupt,
+    /// The same with one request line for both directions.
+    FifoSimplex,
 }
 
 /// The ways to interrupt.
@@ -110,6 +116,9 @@ impl MachineOptions {
             DeviceOption::Edu => machine::Device::Edu,
             DeviceOption::EduTwin => machine::Device::EduTwin,
             DeviceOption::Card => machine::Device::Card,
+            DeviceOption::Fifo => machine::Device::Fifo,
+            DeviceOption::FifoNoInterrupt => machine::Device::FifoWithoutInterrupt,
+            DeviceOption::FifoSimplex => machine::Device::FifoSimplex,
         };
         config.card.memory = self.card_memory.saturating_mul(1 << 20);
         config.interrupts = match self.interrupt {

@@ -87,6 +87,16 @@ impl<R> Channel<R> {
         request: Request,
         word: usize,
     ) -> Option<Concluded> {
+        self.begin_prepared::<T>(request, word, |_| ())
+    }
+
+    /// As [`begin`](Self::begin), with what `prepare` does to the transaction before it is executed.
+    pub(super) fn begin_prepared<T: DmaEvents + CancelEvents>(
+        &self,
+        request: Request,
+        word: usize,
+        prepare: impl FnOnce(&Transaction<Initialized>),
+    ) -> Option<Concluded> {
         let direction = request.wanted().direction;
         let Some(transaction) = self.slot.take_idle() else {
             return Some(Concluded::refused(request, NtStatus::INTERNAL_ERROR));
@@ -99,7 +109,10 @@ impl<R> Channel<R> {
             }
         };
         match transaction.initialize::<T>(request, direction) {
-            Ok(transaction) => self.execute(transaction, word),
+            Ok(transaction) => {
+                prepare(&transaction);
+                self.execute(transaction, word)
+            }
             Err(Refused {
                 status,
                 transaction,
@@ -173,6 +186,19 @@ impl<R> Channel<R> {
     /// ends with `status`. IRQL <= DISPATCH_LEVEL. `Some`, unless its cancel routine completes it.
     pub fn fail(&self, transfer: Transaction<Executing>, status: NtStatus) -> Option<Concluded> {
         self.conclude(transfer.finish(0), Err(status))
+    }
+
+    /// The framework could not map a transfer, and says so by a callback: the request ends with `status`. `None` if the
+    /// transaction is not the framework's, so that what is said is about a transfer that was programmed.
+    pub(super) fn unmapped(&self, status: NtStatus) -> Option<Option<Concluded>> {
+        match self.slot.surrender()? {
+            Arrival::Leave => Some(None),
+            Arrival::Go | Arrival::Stop => {
+                // SAFETY: the slot has just made it the caller's.
+                let transfer = unsafe { self.handle.executing() };
+                Some(self.fail(transfer, status))
+            }
+        }
     }
 
     /// The request's cancel routine runs. IRQL <= DISPATCH_LEVEL.

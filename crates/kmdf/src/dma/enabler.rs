@@ -153,22 +153,31 @@ impl EnablerConfig {
     /// The DMA adapter interface asked for.
     pub const VERSION: u32 = 3;
 
-    /// As `WDF_DMA_ENABLER_CONFIG_INIT` sets it, the overrides, and the power callbacks of a `T`.
     fn raw<T: PowerEvents>(&self) -> WDF_DMA_ENABLER_CONFIG {
         WDF_DMA_ENABLER_CONFIG {
-            Size: size::<WDF_DMA_ENABLER_CONFIG>(),
-            EvtDmaEnablerFill: Some(fill::<T>),
-            EvtDmaEnablerEnable: Some(enable::<T>),
-            EvtDmaEnablerSelfManagedIoStart: Some(start_self_managed::<T>),
-            EvtDmaEnablerSelfManagedIoStop: Some(stop_self_managed::<T>),
-            EvtDmaEnablerDisable: Some(disable::<T>),
-            EvtDmaEnablerFlush: Some(flush::<T>),
-            Profile: self.profile.raw(),
-            MaximumLength: self.maximum_length,
             AddressWidthOverride: self.address_bits,
-            WdmDmaVersionOverride: Self::VERSION,
-            ..WDF_DMA_ENABLER_CONFIG::default()
+            ..config::<T>(self.profile.raw(), self.maximum_length)
         }
+    }
+}
+
+/// As `WDF_DMA_ENABLER_CONFIG_INIT` sets it, the adapter's version, and the power callbacks of a `T`.
+pub(super) fn config<T: PowerEvents>(
+    profile: WDF_DMA_PROFILE,
+    maximum_length: usize,
+) -> WDF_DMA_ENABLER_CONFIG {
+    WDF_DMA_ENABLER_CONFIG {
+        Size: size::<WDF_DMA_ENABLER_CONFIG>(),
+        EvtDmaEnablerFill: Some(fill::<T>),
+        EvtDmaEnablerEnable: Some(enable::<T>),
+        EvtDmaEnablerSelfManagedIoStart: Some(start_self_managed::<T>),
+        EvtDmaEnablerSelfManagedIoStop: Some(stop_self_managed::<T>),
+        EvtDmaEnablerDisable: Some(disable::<T>),
+        EvtDmaEnablerFlush: Some(flush::<T>),
+        Profile: profile,
+        MaximumLength: maximum_length,
+        WdmDmaVersionOverride: EnablerConfig::VERSION,
+        ..WDF_DMA_ENABLER_CONFIG::default()
     }
 }
 
@@ -191,7 +200,14 @@ impl Enabler {
     ///
     /// What `WdfDmaEnablerCreate` returns; `STATUS_UNSUCCESSFUL` when the system has no adapter for the device.
     pub fn create<T: PowerEvents>(device: &Device<T>, config: &EnablerConfig) -> Result<Self> {
-        let mut config = config.raw::<T>();
+        Self::create_raw(device, config.raw::<T>())
+    }
+
+    /// Makes an enabler as `config` says.
+    pub(super) fn create_raw<T: PowerEvents>(
+        device: &Device<T>,
+        mut config: WDF_DMA_ENABLER_CONFIG,
+    ) -> Result<Self> {
         let mut attributes = context::attributes::<Owner>();
         let mut enabler = core::ptr::null_mut();
         // SAFETY: the device is valid, and the others live across the call.
@@ -207,6 +223,10 @@ impl Enabler {
         // SAFETY: the enabler has just been made, with room for this.
         unsafe { context::set(enabler.cast(), Owner(device.raw())) }?;
         Ok(Self { raw: enabler })
+    }
+
+    pub(super) const fn raw(&self) -> WDFDMAENABLER {
+        self.raw
     }
 
     /// Bytes that one transfer in this direction has at most: the maximum asked for, or less if the system grants fewer

@@ -3,11 +3,16 @@
 mod channel;
 mod enabler;
 mod scatter_gather;
+mod system;
 mod transaction;
 
 pub use channel::{Attempt, Channel, Concluded, Stopped};
 pub use enabler::{Enabler, EnablerConfig, PowerEvents, Profile};
 pub use scatter_gather::{BusAddress, Element, ScatterGather};
+pub use system::{
+    ChannelAdapter, Connection, Connections, SystemChannel, SystemDmaEvents, SystemEnabler,
+    TransferEnd,
+};
 pub use transaction::{
     DmaEvents, Ended, Executing, Idle, Initialized, Progress, Refused, Transaction,
 };
@@ -24,7 +29,7 @@ pub enum Direction {
 }
 
 impl Direction {
-    const fn raw(self) -> WDF_DMA_DIRECTION {
+    pub(crate) const fn raw(self) -> WDF_DMA_DIRECTION {
         match self {
             Self::FromDevice => _WDF_DMA_DIRECTION::WdfDmaDirectionReadFromDevice,
             Self::ToDevice => _WDF_DMA_DIRECTION::WdfDmaDirectionWriteToDevice,

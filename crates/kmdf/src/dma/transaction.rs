@@ -114,6 +114,10 @@ pub enum Progress {
 }
 
 impl<S> Transaction<S> {
+    pub(super) const fn raw(&self) -> WDFDMATRANSACTION {
+        self.raw
+    }
+
     const fn new(raw: WDFDMATRANSACTION, state: S) -> Self {
         Self {
             raw,

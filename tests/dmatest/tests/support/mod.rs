@@ -61,6 +61,18 @@ pub const SYSTEMS: [System; 5] = [
     System::new("instrumented", Board::EduTwin, Interrupts::Message).instrumented(),
 ];
 
+/// The FIFO peripheral: with an interrupt, without, and with one channel for both directions.
+pub const FIFOS: [System; 4] = [
+    System::new("fifo", Board::Fifo, Interrupts::Line),
+    System::new(
+        "no_interrupt",
+        Board::FifoWithoutInterrupt,
+        Interrupts::Line,
+    ),
+    System::new("simplex", Board::FifoSimplex, Interrupts::Line),
+    System::new("instrumented", Board::Fifo, Interrupts::Line).instrumented(),
+];
+
 /// The twin on a thread of its own, in real time: how fast anything goes is up to the host.
 pub const FREE: [System; 2] = [
     System::new("free_msi", Board::EduTwin, Interrupts::Message).free_running(),

@@ -1,0 +1,389 @@
+//! The real driver in system mode: the FIFO peripheral, whose data a system DMA controller moves.
+//!
+//! `DMACARD_SYS` names the image; `cargo xtask test` builds it and sets the variable.
+
+mod support;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use abi::info::{DeviceInfo, DeviceKind, InterruptKind};
+use abi::statistics::Statistics;
+use dmatest::machine_device::MachineDevice;
+use dmatest::pattern::{Pattern, difference};
+use dmatest::{Device, Direction, query_info, query_statistics};
+use harness::Suite;
+use machine::inf::{RegistryData, RegistryValue};
+use machine::user::{Overlapped, Win32Error};
+use machine::{Config, Device as Board};
+
+use support::{FIFOS, System, open};
+
+/// A test, to be run in each system.
+type Test = (&'static str, fn(System));
+
+macro_rules! tests {
+    ($($test:ident)*) => { [$((stringify!($test), $test)),*] };
+}
+
+const EVERYWHERE: [Test; 13] = tests! {
+    it_says_what_it_is
+    what_is_written_is_read
+    small_lengths_and_buffers_anywhere_in_a_page
+    what_the_controller_cannot_move_is_refused
+    a_read_that_waits_for_data_is_cancelled
+    a_write_that_nobody_reads_is_cancelled
+    cancelled_while_it_waits_the_driver_never_sees_it
+    cancelled_at_any_time_it_ends_once
+    a_read_without_data_times_out_and_the_next_one_works
+    stopped_and_started_again_and_again
+    suspended_while_a_read_waits
+    pulled_out_while_a_read_waits
+    removed_while_a_write_waits
+};
+
+const DUPLEX: [Test; 1] = tests! {
+    many_fragments_in_both_directions_at_once
+};
+
+const SIMPLEX: [Test; 2] = tests! {
+    cancelled_while_it_waits_for_the_channel
+    suspended_while_it_waits_for_the_channel
+};
+
+fn main() -> ExitCode {
+    FIFOS
+        .into_iter()
+        .flat_map(|system| {
+            let special: &[Test] = match system.board {
+                Board::FifoSimplex => &SIMPLEX,
+                _ => &DUPLEX,
+            };
+            EVERYWHERE
+                .iter()
+                .chain(special)
+                .map(move |&(name, test)| (format!("{}::{name}", system.name), system, test))
+                .collect::<Vec<_>>()
+        })
+        .fold(
+            Suite::new().limit(Duration::from_secs(120)),
+            |suite, (name, system, test)| suite.passes(name, move || test(system)),
+        )
+        .main()
+}
+
+/// What fits into the two FIFOs of a loop.
+const KEPT: usize = 2 * abi::fifo::DEPTH as usize;
+
+const ABORTED: Result<usize, Win32Error> = Err(Win32Error::OPERATION_ABORTED);
+const TIMED_OUT: Result<usize, Win32Error> = Err(Win32Error(121));
+
+fn start(device: &MachineDevice, direction: Direction, length: usize) -> Overlapped {
+    let mut buffer = device.buffer(length).expect("memory");
+    Pattern::Random(length as u64).fill(0, &mut buffer);
+    device.start(direction, 0, buffer, 0..length)
+}
+
+fn read(device: &MachineDevice, length: usize) -> Overlapped {
+    start(device, Direction::Read, length)
+}
+
+fn write(device: &MachineDevice, length: usize) -> Overlapped {
+    start(device, Direction::Write, length)
+}
+
+fn result(request: Overlapped) -> Result<usize, Win32Error> {
+    request.wait().result
+}
+
+fn statistics(device: &MachineDevice) -> Statistics {
+    query_statistics(device).expect("GET_STATISTICS")
+}
+
+/// Writes and reads at the same time, from and to buffers that begin `shift` bytes into a page.
+fn round_trip(device: &MachineDevice, length: usize, shift: usize) {
+    let range = shift..shift + length;
+    let mut out = device.buffer(range.end).expect("memory");
+    Pattern::Random(length as u64 + 1).fill(0, &mut out);
+    let mut back = device.buffer(range.end).expect("memory");
+    back.fill(0);
+    let written = device.start(Direction::Write, 0, out, range.clone());
+    let read = device.start(Direction::Read, 0, back, range.clone());
+    let out = device.wait(written).whole(Direction::Write, 0, length);
+    let back = device.wait(read).whole(Direction::Read, 0, length);
+    let (out, back) = (out.expect("written"), back.expect("read"));
+    assert_eq!(difference(&out[range.clone()], &back[range]), None);
+}
+
+/// Takes what earlier requests have left in the FIFOs: a read of `left` bytes and no more.
+fn drain(device: &MachineDevice, left: usize) {
+    if left > 0 {
+        assert_eq!(result(read(device, left)), Ok(left));
+    }
+}
+
+/// Nothing is in flight: every request has been counted once.
+fn in_order(device: &MachineDevice) -> Statistics {
+    let counted = statistics(device);
+    assert_eq!(
+        counted.requests,
+        counted.completed + counted.cancelled + counted.failed,
+        "{counted:?}"
+    );
+    counted
+}
+
+fn it_says_what_it_is(system: System) {
+    system.run(move |_, device| {
+        let DeviceInfo {
+            device_kind,
+            interrupt_kind,
+            memory_size,
+            maximum_transfer,
+            transfers_in_flight,
+            hardware_identity,
+            ..
+        } = query_info(device).expect("GET_INFO");
+        assert_eq!(device_kind, DeviceKind::Fifo as u32);
+        let interrupt = match system.board {
+            Board::FifoWithoutInterrupt => InterruptKind::None,
+            _ => InterruptKind::Line,
+        };
+        assert_eq!(interrupt_kind, interrupt as u32);
+        assert_eq!((memory_size, hardware_identity), (0, abi::fifo::IDENTITY));
+        let directions = u32::from(system.board != Board::FifoSimplex) + 1;
+        assert_eq!(transfers_in_flight, directions);
+        assert!((0x1000..=0x1_0000).contains(&maximum_transfer));
+    });
+}
+
+fn what_is_written_is_read(system: System) {
+    system.run(move |_, device| {
+        round_trip(device, 256, 0);
+        let counted = in_order(device);
+        assert_eq!((counted.bytes_read, counted.bytes_written), (256, 256));
+        assert_eq!((counted.requests, counted.transfers), (2, 2));
+        match system.board {
+            Board::FifoWithoutInterrupt => assert_eq!(counted.interrupts, 0),
+            _ => assert!(counted.interrupts > 0, "{counted:?}"),
+        }
+    });
+}
+
+fn small_lengths_and_buffers_anywhere_in_a_page(system: System) {
+    system.run(|_, device| {
+        for length in [4, 8, 12, 124, 128, 132, 252, 256] {
+            for shift in [0, 4, 20, 4080, 4092] {
+                round_trip(device, length, shift);
+            }
+        }
+        assert_eq!(in_order(device).completed, 80);
+    });
+}
+
+/// In both directions at once, in several transfers that each have many pages.
+fn many_fragments_in_both_directions_at_once(system: System) {
+    system.run(|_, device| {
+        let largest = query_info(device).expect("GET_INFO").maximum_transfer as usize;
+        round_trip(device, largest, 0);
+        round_trip(device, 2 * largest + 4, 4088);
+        let counted = in_order(device);
+        assert_eq!(counted.completed, 4);
+        assert!(counted.transfers >= 2 * (1 + 3), "{counted:?}");
+        assert_eq!(counted.bytes_read, 3 * largest as u64 + 4);
+    });
+}
+
+fn what_the_controller_cannot_move_is_refused(system: System) {
+    system.run(|_, device| {
+        let long = query_info(device).expect("GET_INFO").maximum_request as usize + 4;
+        for direction in [Direction::Read, Direction::Write] {
+            for length in [1, 2, 3, 5, 255, long] {
+                let refused = result(start(device, direction, length));
+                assert_eq!(refused, Err(Win32Error(1784)), "{direction} of {length}");
+            }
+            for shift in [1, 2, 3] {
+                let buffer = device.buffer(shift + 64).expect("memory");
+                let request = device.start(direction, 0, buffer, shift..shift + 64);
+                assert_eq!(result(request), Err(Win32Error(87)));
+            }
+        }
+        let counted = in_order(device);
+        assert_eq!((counted.failed, counted.transfers), (18, 0));
+        round_trip(device, 64, 0);
+    });
+}
+
+fn a_read_that_waits_for_data_is_cancelled(system: System) {
+    system.run(|machine, device| {
+        for length in [4, 4096, 0x2_0000] {
+            let request = read(device, length);
+            machine.sleep(Duration::from_micros(50));
+            request.cancel().expect("under way");
+            assert_eq!(result(request), ABORTED);
+        }
+        assert_eq!(in_order(device).cancelled, 3);
+        round_trip(device, 256, 0);
+    });
+}
+
+fn a_write_that_nobody_reads_is_cancelled(system: System) {
+    system.run(|machine, device| {
+        let request = write(device, 0x2_0000);
+        machine.sleep(Duration::from_millis(1));
+        request.cancel().expect("under way");
+        assert_eq!(result(request), ABORTED);
+        assert_eq!(in_order(device).cancelled, 1);
+        machine.sleep(Duration::from_millis(1));
+        drain(device, KEPT);
+        round_trip(device, 256, 0);
+    });
+}
+
+fn cancelled_while_it_waits_the_driver_never_sees_it(system: System) {
+    system.run(|_, device| {
+        let (first, second) = (read(device, 64), read(device, 128));
+        second.cancel().expect("under way");
+        assert_eq!(result(second), ABORTED);
+        first.cancel().expect("under way");
+        assert_eq!(result(first), ABORTED);
+        let counted = in_order(device);
+        assert_eq!((counted.requests, counted.cancelled), (1, 1));
+    });
+}
+
+/// Before, while and after it is mapped, programmed, moved and reported: it ends once, with one of the two outcomes.
+fn cancelled_at_any_time_it_ends_once(system: System) {
+    for seed in 1..=12 {
+        system.seeded(seed).run(move |machine, device| {
+            for moment in (0..40).step_by(2) {
+                let out = write(device, 128);
+                machine.sleep(Duration::from_micros(moment));
+                let back = read(device, 128);
+                machine.sleep(Duration::from_micros(moment / 2));
+                // It may have ended already.
+                let _ = back.cancel();
+                let written = result(out);
+                assert!(written == Ok(128), "{written:?}");
+                match result(back) {
+                    Ok(128) => {}
+                    ABORTED => restart(machine),
+                    other => panic!("{other:?}"),
+                }
+                in_order(device);
+            }
+            round_trip(device, 256, 0);
+        });
+    }
+}
+
+/// Empties the FIFOs, of which it is not known what a cancelled read has left in them: they lose power.
+fn restart(machine: &machine::Machine) {
+    machine.suspend().expect("sleeps");
+    machine.resume().expect("wakes up");
+}
+
+fn a_read_without_data_times_out_and_the_next_one_works(system: System) {
+    system.configured(limit_50).run(|_, device| {
+        let before = device.now();
+        assert_eq!(result(read(device, 4096)), TIMED_OUT);
+        let took = device.now() - before;
+        assert!(took >= Duration::from_millis(50), "{took:?}");
+        assert!(took < Duration::from_millis(150), "{took:?}");
+        let counted = in_order(device);
+        assert_eq!((counted.timeouts, counted.failed), (1, 1));
+        round_trip(device, 256, 0);
+    });
+}
+
+/// Sets the driver's time limit for transfers to 50 ms.
+fn limit_50(config: &mut Config) {
+    config.registry.push(RegistryValue {
+        subkey: "Parameters".to_owned(),
+        name: "TransferTimeout".to_owned(),
+        data: RegistryData::Dword(50),
+    });
+}
+
+/// The enabler is made anew at each start: the framework gives channels back only with it.
+fn stopped_and_started_again_and_again(system: System) {
+    system.run_machine(|machine| {
+        machine.start().expect("started");
+        for _ in 0..3 {
+            let device = open(machine);
+            round_trip(&device, 256, 0);
+            machine.rebalance().expect("and starts again");
+            round_trip(&device, 256, 0);
+            machine.suspend().expect("sleeps");
+            machine.resume().expect("wakes up");
+            round_trip(&device, 256, 0);
+        }
+    });
+}
+
+/// It is not older than its time limit when the device sleeps.
+fn suspended_while_a_read_waits(system: System) {
+    system.configured(limit_50).run(|machine, device| {
+        let request = read(device, 64);
+        machine.suspend().expect("sleeps");
+        assert_eq!(result(request), TIMED_OUT);
+        machine.resume().expect("wakes up");
+        round_trip(device, 256, 0);
+    });
+}
+
+fn pulled_out_while_a_read_waits(system: System) {
+    system.run_machine(|machine| {
+        machine.start().expect("started");
+        let device = open(machine);
+        let request = read(&device, 64);
+        machine.surprise_remove().expect("pulled out");
+        let ended = result(request);
+        assert!(ended.is_err(), "{ended:?}");
+    });
+}
+
+fn removed_while_a_write_waits(system: System) {
+    system.run_machine(|machine| {
+        machine.start().expect("started");
+        let device = open(machine);
+        let (first, second) = (write(&device, 0x2_0000), write(&device, 64));
+        machine.sleep(Duration::from_millis(1));
+        drop(device);
+        assert_eq!(result(first), ABORTED);
+        assert_eq!(result(second), ABORTED);
+        machine.remove().expect("removed");
+    });
+}
+
+/// A read has the channel, and a write waits for it.
+fn cancelled_while_it_waits_for_the_channel(system: System) {
+    system.run(|machine, device| {
+        let has = read(device, 64);
+        let waits = write(device, 64);
+        machine.sleep(Duration::from_millis(1));
+        assert_eq!(statistics(device).transfers, 1);
+        waits.cancel().expect("under way");
+        assert_eq!(result(waits), ABORTED);
+        assert!(!has.has_ended());
+        has.cancel().expect("under way");
+        assert_eq!(result(has), ABORTED);
+        assert_eq!(in_order(device).cancelled, 2);
+        round_trip(device, 64, 0);
+    });
+}
+
+/// It goes back to its queue, and is carried out after the sleep.
+fn suspended_while_it_waits_for_the_channel(system: System) {
+    system.configured(limit_50).run(|machine, device| {
+        let has = read(device, 64);
+        let waits = write(device, 64);
+        machine.sleep(Duration::from_millis(1));
+        machine.suspend().expect("sleeps");
+        assert_eq!(result(has), TIMED_OUT);
+        machine.resume().expect("wakes up");
+        assert_eq!(result(waits), Ok(64));
+        drain(device, 64);
+        in_order(device);
+    });
+}
