@@ -65,7 +65,10 @@ fn each(
     (scenario.configure)(&mut config);
     let options = options.clone();
     machine::run(config, move |machine| -> Result<()> {
+        // Every worker would say the same, in between the others.
+        machine::dbg::set_echo(false);
         machine.start()?;
+        machine::dbg::set_echo(true);
         machine::bugcheck::register_dumper(
             "schedule",
             Box::new(|out| {

@@ -20,7 +20,7 @@ pub use machine_nt::failure;
 pub use machine_nt::mode::Mode;
 pub use machine_nt::sched::Watchdog;
 pub use machine_nt::sched::policy::Draw;
-pub use machine_nt::{counters, trace};
+pub use machine_nt::{counters, dbg, trace};
 pub use nt_sys;
 #[doc(hidden)]
 pub use pastey;
