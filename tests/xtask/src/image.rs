@@ -85,6 +85,9 @@ pub enum Fault {
     /// A section that could be written and executed: refused under memory integrity.
     #[error("section {0} is writable and executable")]
     WritableCode(String),
+    /// A section that Windows may page out by its name: a driver's interrupt and power callbacks must not be.
+    #[error("section {0} is pageable")]
+    Pageable(String),
     /// Sections that pages cannot be protected by.
     #[error("sections are aligned to {0:#x}, not to pages")]
     Alignment(u32),
@@ -248,9 +251,13 @@ impl Image<'_> {
             let is = section.characteristics.get(LE);
             is.contains(pe::IMAGE_SCN_MEM_WRITE) && is.contains(pe::IMAGE_SCN_MEM_EXECUTE)
         });
+        let pageable = table
+            .iter()
+            .filter(|section| section.raw_name().starts_with(b"PAGE"));
         unaligned
             .into_iter()
             .chain(writable_code.map(|section| Fault::WritableCode(text(section.raw_name()))))
+            .chain(pageable.map(|section| Fault::Pageable(text(section.raw_name()))))
             .collect()
     }
 

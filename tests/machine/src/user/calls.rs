@@ -3,6 +3,7 @@
 use std::ffi::c_void;
 use std::pin::Pin;
 use std::ptr;
+use std::rc::Rc;
 
 use machine_nt::bugcheck::{self, Stop};
 use machine_nt::exports::KeWaitForMultipleObjects;
@@ -27,11 +28,16 @@ pub(super) enum Operation {
     },
 }
 
-/// Sends a read, write or control request on its way.
+/// Sends a read, write or control request on its way. `list` is told of it before a driver sees it: from then on it can be
+/// cancelled.
 ///
 /// # Errors
 /// What keeps the I/O manager from making an IRP of it; the driver has then not seen it.
-pub(super) fn start(file: &FileObject, operation: Operation) -> Result<Pin<Box<Issued>>, NTSTATUS> {
+pub(super) fn start(
+    file: &FileObject,
+    operation: Operation,
+    list: impl FnOnce(&Rc<Pin<Box<Issued>>>),
+) -> Result<Rc<Pin<Box<Issued>>>, NTSTATUS> {
     let device = highest(file.device());
     let issued = match operation {
         Operation::Read(offset, memory) => transfer(file, device, IRP_MJ_READ, offset, memory)?,
@@ -42,6 +48,8 @@ pub(super) fn start(file: &FileObject, operation: Operation) -> Result<Pin<Box<I
             output,
         } => control(file, device, code, input, output)?,
     };
+    let issued = Rc::new(issued);
+    list(&issued);
     issued.send(device);
     Ok(issued)
 }

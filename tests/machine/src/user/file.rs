@@ -194,16 +194,13 @@ impl Handle {
         let started = if self.closed.get() {
             Err(STATUS_INVALID_HANDLE)
         } else if allowed {
-            calls::start(&self.opened.object, operation)
+            let list = |issued: &Rc<_>| self.opened.add(issued);
+            calls::start(&self.opened.object, operation, list)
         } else {
             Err(STATUS_ACCESS_DENIED)
         };
         let state = match started {
-            Ok(issued) => {
-                let issued = Rc::new(issued);
-                self.opened.add(&issued);
-                State::Issued(issued)
-            }
+            Ok(issued) => State::Issued(issued),
             Err(status) => State::Refused(status),
         };
         Overlapped { state, buffer }

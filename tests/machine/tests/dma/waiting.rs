@@ -34,6 +34,10 @@ pub fn add(suite: Suite) -> Suite {
         .passes("reserved_map_registers_limit_a_transfer", few_reserved)
         .passes("a_waiting_reservation_can_be_cancelled", reservation)
         .passes("version_2_ignores_what_is_for_version_3", version_2)
+        .passes(
+            "version_2_does_not_cancel_what_waits",
+            version_2_does_not_cancel_what_waits,
+        )
 }
 
 fn scarce(test: impl FnOnce(WDFDEVICE) + Send + 'static) {
@@ -45,7 +49,11 @@ fn scarce(test: impl FnOnce(WDFDEVICE) + Send + 'static) {
 
 /// Two transactions of an enabler, each with a buffer that needs all map registers; the first one has them.
 fn two(device: WDFDEVICE, profile: WDF_DMA_PROFILE) -> [(WDFDMATRANSACTION, Buffer); 2] {
-    let enabler = bench::enabler(device, version3(profile, 3 * PAGE));
+    two_of(device, version3(profile, 3 * PAGE))
+}
+
+fn two_of(device: WDFDEVICE, config: WDF_DMA_ENABLER_CONFIG) -> [(WDFDMATRANSACTION, Buffer); 2] {
+    let enabler = bench::enabler(device, config);
     let two = [(); 2].map(|()| (bench::transaction(enabler), Buffer::chain(&[SPAN])));
     bench::begin(two[0].0, &two[0].1, 3 * PAGE);
     assert_eq!(bench::lengths(), [3 * PAGE]);
@@ -315,5 +323,19 @@ fn version_2() {
         assert!(!context().is_null());
         bench::release(transaction);
         assert!(context().is_null());
+    });
+}
+
+/// What cannot be cancelled is carried out, whether anybody wants it or not.
+fn version_2_does_not_cancel_what_waits() {
+    scarce(|device| {
+        let config = enabler_config(LIST64, 3 * PAGE);
+        let [(first, _), (second, buffer)] = &two_of(device, config);
+        bench::begin(*second, buffer, 3 * PAGE);
+        assert_eq!(bench::lengths(), []);
+        assert!(!bench::cancel(*second));
+        finish(*first);
+        assert_eq!(bench::lengths(), [3 * PAGE]);
+        finish(*second);
     });
 }

@@ -10,6 +10,7 @@ struct Recipe {
     subsystem: pe::Subsystem,
     characteristics: pe::DllFlags,
     code: pe::SectionFlags,
+    code_name: [u8; 8],
     alignment: u32,
     library: &'static str,
     routine: &'static str,
@@ -24,6 +25,7 @@ impl Default for Recipe {
                 | pe::IMAGE_DLLCHARACTERISTICS_DYNAMIC_BASE
                 | pe::IMAGE_DLLCHARACTERISTICS_FORCE_INTEGRITY,
             code: pe::IMAGE_SCN_CNT_CODE | pe::IMAGE_SCN_MEM_EXECUTE | pe::IMAGE_SCN_MEM_READ,
+            code_name: *b".text\0\0\0",
             alignment: 4096,
             library: "NTOSKRNL.exe",
             routine: "Routine",
@@ -47,7 +49,7 @@ impl Recipe {
         writer.reserve_dos_header_and_stub();
         writer.reserve_nt_headers(2);
         writer.reserve_section_headers(2);
-        let code = writer.reserve_section(*b".text\0\0\0", self.code, 1, 1);
+        let code = writer.reserve_section(self.code_name, self.code, 1, 1);
         let imports = imports(self.library, self.routine, writer.virtual_len());
         let data = writer.reserve_idata_section(imports.len() as u32);
 
@@ -247,6 +249,15 @@ fn writable_code() {
     let mut recipe = Recipe::default();
     recipe.code |= pe::IMAGE_SCN_MEM_WRITE;
     assert_eq!(recipe.faults(), [Fault::WritableCode(".text".to_owned())]);
+}
+
+#[test]
+fn pageable_code() {
+    let recipe = Recipe {
+        code_name: *b"PAGEpowr",
+        ..Recipe::default()
+    };
+    assert_eq!(recipe.faults(), [Fault::Pageable("PAGEpowr".to_owned())]);
 }
 
 #[test]

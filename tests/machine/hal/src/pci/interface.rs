@@ -85,6 +85,7 @@ unsafe extern "win64" fn get_bus_data(
     let Some(function) = device(context as u64) else {
         return 0;
     };
+    machine_nt::trace::record("configuration read", offset.into());
     let mut bytes = vec![0; length as usize];
     let count = function.read_config(offset, &mut bytes);
     // SAFETY: the caller passes a buffer of `length` bytes, of which at most so many are written.
@@ -111,5 +112,6 @@ unsafe extern "win64" fn set_bus_data(
     };
     // SAFETY: the caller passes a buffer of `length` bytes.
     let bytes = unsafe { std::slice::from_raw_parts(buffer.cast::<u8>(), length as usize) };
+    machine_nt::trace::record("configuration write", offset.into());
     function.write_config(offset, bytes) as ULONG
 }

@@ -416,10 +416,11 @@ impl DmaEnabler {
         self.adapters.with(|all| all[self.direction_index(write)])
     }
 
-    fn call(&self, name: &str, callback: PowerCallback) -> Result<(), NTSTATUS> {
+    fn call(&self, name: &'static str, callback: PowerCallback) -> Result<(), NTSTATUS> {
         let Some(callback) = callback else {
             return Ok(());
         };
+        machine_nt::trace::record(name, self.header.handle() as u64);
         // SAFETY: the driver registered the callback.
         let status = driver_call(|| unsafe { callback(self.header.handle() as WDFDMAENABLER) });
         if !wdm::success(status) {

@@ -101,13 +101,14 @@ impl Pnp {
     fn call(
         &self,
         device: &Device,
-        name: &str,
+        name: &'static str,
         callback: Entry,
         state: WDF_POWER_DEVICE_STATE,
     ) -> Result<(), NTSTATUS> {
         let Some(callback) = callback else {
             return Ok(());
         };
+        machine_nt::trace::record(name, device.handle() as u64);
         // SAFETY: the driver registered the callback.
         let status = driver_call(|| unsafe { callback(device.handle(), state) });
         if !wdm::success(status) {
