@@ -10,7 +10,7 @@ use machine::nt_sys::{
 };
 
 use super::cancel::cancel_some;
-use super::lane::{Allowed, Handle, Lane, SUCCESS_ONLY};
+use super::lane::{Allowed, Lane, SUCCESS_ONLY};
 use super::power::{GONE, sleep_and_wake};
 use super::traffic::{Plan, Traffic};
 use super::{Driver, Scenario, Setting};
@@ -140,7 +140,7 @@ pub(super) const RESETS: Scenario = Scenario {
         let traffic = Traffic::start(setting, &handle, plan);
         for _ in 0..1 + setting.below(2) {
             setting.pause();
-            reset(&handle);
+            reset(setting);
         }
         let mut lanes = traffic.join();
         setting.machine.faults().disarm();
@@ -169,7 +169,7 @@ pub(super) const MIX: Scenario = Scenario {
             match setting.below(4) {
                 0 => sleep_and_wake(setting),
                 1 => setting.machine.rebalance().expect("rebalanced"),
-                2 => reset(&handle),
+                2 => reset(setting),
                 _ => setting.pause(),
             }
         }
@@ -204,7 +204,9 @@ fn traffic(setting: &Setting<'_>, allowed: Allowed) -> Vec<Lane> {
     Traffic::start(setting, &setting.open(), plan).join()
 }
 
-fn reset(handle: &Handle) {
+/// By a handle of its own, since what cancels all requests of a handle cancels a reset as well.
+fn reset(setting: &Setting<'_>) {
+    let handle = setting.open();
     let buffer = handle.process.buffer(1).expect("memory for a request");
     let completion = handle.file.control(RESET, buffer, 0..0, 0..0).wait();
     assert_eq!(completion.status, STATUS_SUCCESS, "reset");
