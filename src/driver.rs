@@ -10,6 +10,7 @@ use crate::device::Card;
 use crate::fifo::Port;
 use crate::hw::Hardware;
 use crate::hw::edu::Edu;
+use crate::ring::RingCard;
 
 struct Driver;
 
@@ -39,6 +40,8 @@ impl DriverEvents for Driver {
             Card::<Edu>::add(driver, init).or_log(c"adding an edu device")
         } else if MultiString::new(&ids).identifies(abi::fifo::HARDWARE_ID) {
             Port::add(driver, init).or_log(c"adding a FIFO")
+        } else if MultiString::new(&ids).identifies(abi::card::HARDWARE_ID) {
+            RingCard::add(driver, init).or_log(c"adding a ring card")
         } else {
             Err(NtStatus::NOT_SUPPORTED).or_log(c"choosing the hardware")
         }

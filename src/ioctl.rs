@@ -7,22 +7,36 @@ use kmdf::context::ContextType;
 use kmdf::dma::{Direction, EnablerConfig};
 use kmdf::interrupt::Signal;
 use kmdf::queue::ControlEvents;
-use kmdf::{NtStatus, Request, Result};
+use kmdf::{NtStatus, Queue, Request, Result};
 
 use crate::device::Card;
 use crate::hw::Hardware;
+use crate::statistics::Counters;
 
-impl<H: Hardware> ControlEvents for Card<H>
-where
-    Self: ContextType,
-{
-    fn device_control(&self, request: Request, code: u32) {
+/// A card that control requests are about.
+pub(crate) trait Controlled: ControlEvents {
+    /// What [`GET_INFO`] returns.
+    fn info(&self) -> Result<DeviceInfo>;
+
+    /// What [`GET_STATISTICS`] returns.
+    fn counters(&self) -> &Counters;
+
+    /// The queue of requests that need the hardware, and wait for it.
+    fn waiting(&self) -> &Queue;
+
+    /// Carries out a control request, or sends it where it waits.
+    fn control(&self, request: Request, code: u32) {
         let outcome = match code {
             GET_INFO => self
                 .info()
                 .and_then(|info| answer(&request, info.as_bytes())),
-            RESET => return self.forward_reset(request),
-            GET_STATISTICS => answer(&request, self.counters.snapshot().as_bytes()),
+            RESET => {
+                if let Err((request, status)) = request.forward(self.waiting()) {
+                    request.complete(status);
+                }
+                return;
+            }
+            GET_STATISTICS => answer(&request, self.counters().snapshot().as_bytes()),
             _ => Err(NtStatus::INVALID_DEVICE_REQUEST),
         };
         match outcome {
@@ -32,15 +46,33 @@ where
     }
 }
 
-impl<H: Hardware> Card<H>
+/// The kind of interrupt, as the interface calls it.
+pub(crate) const fn interrupt_kind(signal: Signal) -> InterruptKind {
+    match signal {
+        Signal::Line => InterruptKind::Line,
+        Signal::Message => InterruptKind::Message,
+    }
+}
+
+impl<H: Hardware> ControlEvents for Card<H>
 where
     Self: ContextType,
 {
-    /// To the queue of those that need the hardware, and wait for it.
-    fn forward_reset(&self, request: Request) {
-        if let Err((request, status)) = request.forward(&self.resets) {
-            request.complete(status);
-        }
+    fn device_control(&self, request: Request, code: u32) {
+        self.control(request, code);
+    }
+}
+
+impl<H: Hardware> Controlled for Card<H>
+where
+    Self: ContextType,
+{
+    fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    fn waiting(&self) -> &Queue {
+        &self.resets
     }
 
     fn info(&self) -> Result<DeviceInfo> {
@@ -51,12 +83,9 @@ where
             .min(self.enabler.fragment_length(Direction::ToDevice));
         Ok(DeviceInfo {
             device_kind: H::KIND as u32,
-            interrupt_kind: match started.signal {
-                Signal::Line => InterruptKind::Line,
-                Signal::Message => InterruptKind::Message,
-            } as u32,
-            memory_size: H::MEMORY.size().into(),
-            maximum_request: H::MEMORY.size(),
+            interrupt_kind: interrupt_kind(started.signal) as u32,
+            memory_size: H::MEMORY.size(),
+            maximum_request: H::MEMORY.limit(),
             maximum_transfer: u32::try_from(granted).unwrap_or(u32::MAX),
             transfers_in_flight: 1,
             address_bits: H::DMA.address_bits(),

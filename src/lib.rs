@@ -16,7 +16,7 @@
 //! |---|---|
 //! | `driver` | the entry point; which hardware is behind a new device |
 //! | `device` | one card: how it is set up, started, stopped |
-//! | `queue` | which requests arrive where, and how they end |
+//! | `queue` | which requests arrive where |
 //! | `transfer` | the way of a request into the DMA engine |
 //! | `watch` | how a transfer ends: finished, failed, too late, cut off |
 //! | `power` | DMA when power comes and goes |
@@ -26,7 +26,8 @@
 //! | `statistics` | what is counted |
 //! | `outcome` | how reads and writes end |
 //! | `fifo` | a FIFO peripheral, whose data a system DMA controller moves: system mode |
-//! | `hw` | the hardware: one small implementation of a trait for each kind |
+//! | `hw` | hardware with one engine: one small implementation of a trait for each kind |
+//! | `ring` | the ring card: many requests in flight in each direction |
 //!
 //! # Who owns what
 //!
@@ -39,6 +40,7 @@
 #![no_std]
 #![forbid(unsafe_op_in_unsafe_fn)]
 
+extern crate alloc;
 extern crate wdk_panic;
 
 use wdk_alloc::WdkAllocator;
@@ -57,6 +59,7 @@ mod outcome;
 mod power;
 mod queue;
 mod reset;
+mod ring;
 mod statistics;
 mod transfer;
 mod watch;

@@ -1,5 +1,6 @@
 //! How reads and writes end, whatever device they were for, and how that is counted.
 
+use abi::window::Refusal;
 use kmdf::dma::{Concluded, Direction};
 use kmdf::{NtStatus, Request, Result};
 
@@ -44,5 +45,14 @@ impl Counters {
             Err(_) => self.failed.increment(),
         }
         request.complete(status.into());
+    }
+}
+
+/// Why a request that points where it must not is refused: as the table of [`abi::window`] says.
+pub(crate) const fn status_of(refusal: Refusal) -> NtStatus {
+    match refusal {
+        Refusal::NegativeOffset => NtStatus::INVALID_PARAMETER,
+        Refusal::BeyondEnd => NtStatus::END_OF_FILE,
+        Refusal::AcrossEnd | Refusal::TooLong => NtStatus::INVALID_BUFFER_SIZE,
     }
 }

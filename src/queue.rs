@@ -1,14 +1,14 @@
 //! Reads and writes as they come out of their queue; [`crate::outcome`] says how every one of them ends.
 
-use abi::window::Refusal;
+use kmdf::Request;
 use kmdf::context::ContextType;
 use kmdf::dma::{Concluded, Stopped};
 use kmdf::queue::{StopReason, TransferEvents};
 use kmdf::request::{CancelEvents, RequestKey};
-use kmdf::{NtStatus, Request, Result};
 
 use crate::device::Card;
 use crate::hw::Hardware;
+use crate::outcome::status_of;
 
 impl<H: Hardware> TransferEvents for Card<H>
 where
@@ -55,8 +55,8 @@ where
         self.counters.requests.increment();
         match H::MEMORY.span(request.wanted().offset, length) {
             Ok(Some(span)) => self.begin(request, span),
-            Ok(None) => self.end(request, Ok(()), 0),
-            Err(refusal) => self.end(request, Err(status_of(refusal)), 0),
+            Ok(None) => self.counters.end(request, Ok(()), 0),
+            Err(refusal) => self.counters.end(request, Err(status_of(refusal)), 0),
         }
     }
 
@@ -73,19 +73,5 @@ where
         if let Some(concluded) = concluded {
             self.counters.conclude(concluded);
         }
-    }
-
-    /// Completes a read or a write.
-    pub(crate) fn end(&self, request: Request, status: Result<()>, moved: usize) {
-        self.counters.end(request, status, moved);
-    }
-}
-
-/// As the table of [`abi::window`] says.
-const fn status_of(refusal: Refusal) -> NtStatus {
-    match refusal {
-        Refusal::NegativeOffset => NtStatus::INVALID_PARAMETER,
-        Refusal::BeyondEnd => NtStatus::END_OF_FILE,
-        Refusal::AcrossEnd => NtStatus::INVALID_BUFFER_SIZE,
     }
 }

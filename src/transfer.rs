@@ -43,7 +43,9 @@ where
     /// into transfers; where in the card's memory the request begins travels along with the transaction.
     pub(crate) fn begin(&self, request: Request, span: Span) {
         if self.failed.load(Ordering::Acquire) {
-            return self.end(request, Err(NtStatus::IO_DEVICE_ERROR), 0);
+            return self
+                .counters
+                .end(request, Err(NtStatus::IO_DEVICE_ERROR), 0);
         }
         // If nothing comes back everything may be over already; there is nothing left here to look at.
         let concluded = self.channel.begin::<Self>(request, span.start() as usize);

@@ -16,6 +16,8 @@ pub enum DeviceKind {
     Edu = 1,
     /// The FIFO peripheral: no memory but a stream, so file offsets mean nothing.
     Fifo = 3,
+    /// The ring card.
+    Card = 2,
 }
 
 impl DeviceKind {
@@ -25,6 +27,7 @@ impl DeviceKind {
         match code {
             1 => Some(Self::Edu),
             3 => Some(Self::Fifo),
+            2 => Some(Self::Card),
             _ => None,
         }
     }
@@ -35,6 +38,7 @@ impl DeviceKind {
         match self {
             Self::Edu => "edu",
             Self::Fifo => "fifo",
+            Self::Card => "card",
         }
     }
 }

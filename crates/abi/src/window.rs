@@ -10,17 +10,20 @@
 //! | at a negative offset | `STATUS_INVALID_PARAMETER` | `ERROR_INVALID_PARAMETER` (87) |
 //! | starting at the end of the memory or beyond | `STATUS_END_OF_FILE` | `ERROR_HANDLE_EOF` (38) |
 //! | starting inside and reaching beyond the end | `STATUS_INVALID_BUFFER_SIZE` | `ERROR_INVALID_USER_BUFFER` (1784) |
+//! | longer than [`DeviceInfo::maximum_request`] | `STATUS_INVALID_BUFFER_SIZE` | `ERROR_INVALID_USER_BUFFER` (1784) |
 //!
 //! The first line that applies counts. Reads and writes follow the same rule.
 //!
 //! [`DeviceInfo::memory_size`]: crate::info::DeviceInfo::memory_size
+//! [`DeviceInfo::maximum_request`]: crate::info::DeviceInfo::maximum_request
 
 use core::num::NonZeroU32;
 
 /// Memory of a device, of so many bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    size: u32,
+    size: u64,
+    limit: u32,
 }
 
 /// A part of a [`Window`], and never of anything else.
@@ -39,19 +42,43 @@ pub enum Refusal {
     BeyondEnd,
     /// The request starts inside the memory and reaches beyond its end.
     AcrossEnd,
+    /// The request is longer than one may be.
+    TooLong,
 }
 
 impl Window {
     /// Memory of `size` bytes.
     #[must_use]
     pub const fn new(size: u32) -> Self {
-        Self { size }
+        Self {
+            size: size as u64,
+            limit: size,
+        }
+    }
+
+    /// Memory of `size` bytes, of which the driver reaches 4 GiB, in requests of at most `limit` bytes.
+    #[must_use]
+    pub const fn with_limit(size: u64, limit: u32) -> Self {
+        const REACH: u64 = 1 << 32;
+        let size = if size < REACH { size } else { REACH };
+        let limit = if size < limit as u64 {
+            size as u32
+        } else {
+            limit
+        };
+        Self { size, limit }
     }
 
     /// Bytes of the memory.
     #[must_use]
-    pub const fn size(self) -> u32 {
+    pub const fn size(self) -> u64 {
         self.size
+    }
+
+    /// Bytes that a request may have at most.
+    #[must_use]
+    pub const fn limit(self) -> u32 {
+        self.limit
     }
 
     /// The part of the memory that a request for `length` bytes at `offset` means; `None` if it asks for nothing.
@@ -66,14 +93,16 @@ impl Window {
         if offset < 0 {
             return Err(Refusal::NegativeOffset);
         }
-        if offset >= self.size as i64 {
+        if offset as u64 >= self.size {
             return Err(Refusal::BeyondEnd);
         }
         // The offset is now known to lie inside the memory, so it fits and the difference is at least 1.
         let start = offset as u32;
-        let available = self.size - start;
-        if length > available as usize {
+        if length as u64 > self.size - start as u64 {
             return Err(Refusal::AcrossEnd);
+        }
+        if length > self.limit as usize {
+            return Err(Refusal::TooLong);
         }
         match NonZeroU32::new(length as u32) {
             Some(length) => Ok(Some(Span { start, length })),
@@ -137,6 +166,20 @@ mod tests {
         assert_eq!(span(1, usize::MAX), Err(Refusal::AcrossEnd));
         // Truncated to 32 bits this length would fit.
         assert_eq!(span(0, (1 << 32) + 1), Err(Refusal::AcrossEnd));
+    }
+
+    #[test]
+    fn longer_than_allowed() {
+        let window = Window::with_limit(1 << 32, 1 << 30);
+        let span = |offset, length| window.span(offset, length).map(|span| span.is_some());
+        assert_eq!(span(3 << 30, 1 << 30), Ok(true));
+        assert_eq!(span((3 << 30) + 1, 1 << 30), Err(Refusal::AcrossEnd));
+        assert_eq!(span(1, (1 << 30) + 1), Err(Refusal::TooLong));
+        assert_eq!(span(0, 1 << 32), Err(Refusal::TooLong));
+        assert_eq!(span(1 << 32, 1), Err(Refusal::BeyondEnd));
+        assert_eq!(span((1 << 32) - 1, 1), Ok(true));
+        assert_eq!(Window::with_limit(u64::MAX, 7).size(), 1 << 32);
+        assert_eq!(Window::with_limit(100, 1 << 30).limit(), 100);
     }
 
     #[test]

@@ -15,6 +15,12 @@ impl Moment {
         Self(unsafe { KeQueryUnbiasedInterruptTime() })
     }
 
+    /// The later of two moments.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self(self.0.max(other.0))
+    }
+
     /// Milliseconds from this moment until now, rounded down. Any IRQL.
     #[must_use]
     pub fn elapsed_ms(self) -> u64 {

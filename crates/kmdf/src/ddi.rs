@@ -117,11 +117,21 @@ functions! {
     fn WdfTimerStop(timer: WDFTIMER, wait: BOOLEAN) -> BOOLEAN = PFN_WDFTIMERSTOP[WdfTimerStopTableIndex];
     fn WdfTimerGetParentObject(timer: WDFTIMER) -> WDFOBJECT = PFN_WDFTIMERGETPARENTOBJECT[WdfTimerGetParentObjectTableIndex];
 
+    fn WdfWorkItemCreate(config: PWDF_WORKITEM_CONFIG, attributes: PWDF_OBJECT_ATTRIBUTES, item: *mut WDFWORKITEM) -> NTSTATUS = PFN_WDFWORKITEMCREATE[WdfWorkItemCreateTableIndex];
+    fn WdfWorkItemEnqueue(item: WDFWORKITEM) = PFN_WDFWORKITEMENQUEUE[WdfWorkItemEnqueueTableIndex];
+    fn WdfWorkItemFlush(item: WDFWORKITEM) = PFN_WDFWORKITEMFLUSH[WdfWorkItemFlushTableIndex];
+    fn WdfWorkItemGetParentObject(item: WDFWORKITEM) -> WDFOBJECT = PFN_WDFWORKITEMGETPARENTOBJECT[WdfWorkItemGetParentObjectTableIndex];
+
     fn WdfDmaEnablerCreate(device: WDFDEVICE, config: PWDF_DMA_ENABLER_CONFIG, attributes: PWDF_OBJECT_ATTRIBUTES, enabler: *mut WDFDMAENABLER) -> NTSTATUS = PFN_WDFDMAENABLERCREATE[WdfDmaEnablerCreateTableIndex];
     fn WdfDmaEnablerGetFragmentLength(enabler: WDFDMAENABLER, direction: WDF_DMA_DIRECTION) -> usize = PFN_WDFDMAENABLERGETFRAGMENTLENGTH[WdfDmaEnablerGetFragmentLengthTableIndex];
 
     fn WdfDmaEnablerConfigureSystemProfile(enabler: WDFDMAENABLER, config: PWDF_DMA_SYSTEM_PROFILE_CONFIG, direction: WDF_DMA_DIRECTION) -> NTSTATUS = PFN_WDFDMAENABLERCONFIGURESYSTEMPROFILE[WdfDmaEnablerConfigureSystemProfileTableIndex];
     fn WdfDmaEnablerWdmGetDmaAdapter(enabler: WDFDMAENABLER, direction: WDF_DMA_DIRECTION) -> PDMA_ADAPTER = PFN_WDFDMAENABLERWDMGETDMAADAPTER[WdfDmaEnablerWdmGetDmaAdapterTableIndex];
+    fn WdfDmaEnablerSetMaximumScatterGatherElements(enabler: WDFDMAENABLER, elements: usize) = PFN_WDFDMAENABLERSETMAXIMUMSCATTERGATHERELEMENTS[WdfDmaEnablerSetMaximumScatterGatherElementsTableIndex];
+
+    fn WdfCommonBufferCreateWithConfig(enabler: WDFDMAENABLER, length: usize, config: PWDF_COMMON_BUFFER_CONFIG, attributes: PWDF_OBJECT_ATTRIBUTES, buffer: *mut WDFCOMMONBUFFER) -> NTSTATUS = PFN_WDFCOMMONBUFFERCREATEWITHCONFIG[WdfCommonBufferCreateWithConfigTableIndex];
+    fn WdfCommonBufferGetAlignedVirtualAddress(buffer: WDFCOMMONBUFFER) -> PVOID = PFN_WDFCOMMONBUFFERGETALIGNEDVIRTUALADDRESS[WdfCommonBufferGetAlignedVirtualAddressTableIndex];
+    fn WdfCommonBufferGetAlignedLogicalAddress(buffer: WDFCOMMONBUFFER) -> PHYSICAL_ADDRESS = PFN_WDFCOMMONBUFFERGETALIGNEDLOGICALADDRESS[WdfCommonBufferGetAlignedLogicalAddressTableIndex];
 
     fn WdfDmaTransactionCreate(enabler: WDFDMAENABLER, attributes: PWDF_OBJECT_ATTRIBUTES, transaction: *mut WDFDMATRANSACTION) -> NTSTATUS = PFN_WDFDMATRANSACTIONCREATE[WdfDmaTransactionCreateTableIndex];
     fn WdfDmaTransactionInitializeUsingRequest(transaction: WDFDMATRANSACTION, request: WDFREQUEST, program: PFN_WDF_PROGRAM_DMA, direction: WDF_DMA_DIRECTION) -> NTSTATUS = PFN_WDFDMATRANSACTIONINITIALIZEUSINGREQUEST[WdfDmaTransactionInitializeUsingRequestTableIndex];

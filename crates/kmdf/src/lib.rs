@@ -13,8 +13,8 @@
 //!
 //! # Layers
 //!
-//! [`status`], [`mmio`], [`slot`] and [`rundown`] are plain Rust: they hold what is worth testing alone, and their tests
-//! run on any host, [`slot`] and [`rundown`] under loom as well. Everything else calls the framework and exists for
+//! [`status`], [`mmio`], [`slot`], [`turn`] and [`rundown`] are plain Rust: they hold what is worth testing alone, and
+//! their tests run on any host, the last three under loom as well. Everything else calls the framework and exists for
 //! Windows targets only.
 //!
 //! # How long objects live
@@ -23,11 +23,13 @@
 //! None is deleted here. A driver keeps them in the device's context, which goes last of all; kept anywhere else, say in
 //! a static variable, a handle would outlive its object.
 //!
-//! # No locks
+//! # Hardly any locks
 //!
-//! There is no spin lock and no interrupt lock here, because nothing needs one: what an interrupt service routine tells
-//! others it tells by atomics, and the engine's registers belong to whoever owns the transaction. The framework may call
-//! back before one of its functions returns, and a lock held across such a call would be a deadlock.
+//! There is no interrupt lock here, because nothing needs one: what an interrupt service routine tells others it tells by
+//! atomics. The framework may call back before one of its functions returns, and a lock held across such a call would be a
+//! deadlock: so requests and transactions change hands by the atomics of a [`slot`], and what one at a time has to do
+//! waits for nobody ([`turn`]). A [`spinlock::SpinLock`] is for what several processors put into one ring, and for nothing
+//! that calls the framework.
 //!
 //! # No unwinding, no panics
 //!
@@ -45,6 +47,7 @@ pub mod rundown;
 pub mod slot;
 pub mod status;
 mod sync;
+pub mod turn;
 pub mod unicode;
 
 pub use mmio::{DeviceGone, Mmio};
@@ -77,11 +80,15 @@ pub mod request;
 #[cfg(windows)]
 pub mod resources;
 #[cfg(windows)]
+pub mod spinlock;
+#[cfg(windows)]
 pub mod thread;
 #[cfg(windows)]
 pub mod timer;
 #[cfg(windows)]
 mod versioned;
+#[cfg(windows)]
+pub mod work_item;
 
 #[cfg(windows)]
 pub use {
@@ -91,4 +98,5 @@ pub use {
     queue::Queue,
     request::Request,
     timer::Timer,
+    work_item::WorkItem,
 };

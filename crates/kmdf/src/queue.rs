@@ -22,7 +22,7 @@ pub trait TransferEvents: DeviceEvents {
     /// `EvtIoWrite`: the driver owns the request now. `length` is never 0.
     fn write(&self, request: Request, length: usize);
 
-    /// `EvtIoStop`: the queue is being stopped and waits for a request that the driver owns. PASSIVE_LEVEL.
+    /// `EvtIoStop`: the queue is being stopped and waits for the request, which the driver owns. PASSIVE_LEVEL.
     ///
     /// The request is to be completed, here or soon; until it is, the device's power does not change and the device is
     /// not removed.
@@ -85,6 +85,13 @@ impl<T: DeviceEvents> QueueConfig<T> {
             passive: false,
             context: PhantomData,
         }
+    }
+
+    /// Hands out at most so many requests that have not ended; the others wait in the queue. For a parallel queue.
+    #[must_use]
+    pub fn at_most(mut self, requests: u32) -> Self {
+        self.raw.Settings.Parallel.NumberOfPresentedRequests = requests;
+        self
     }
 
     /// Makes the queue get everything for which there is no other.

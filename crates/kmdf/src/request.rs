@@ -39,6 +39,11 @@ impl RequestKey {
         }
     }
 
+    /// A number that no other request has at the same time, and that is not 0.
+    pub(crate) fn number(self) -> usize {
+        self.raw.addr()
+    }
+
     /// Which way a read or a write moves; for other requests it means nothing.
     #[must_use]
     pub const fn direction(self) -> Direction {
@@ -103,6 +108,13 @@ impl Request {
         unsafe {
             ddi::WdfRequestCompleteWithInformation(raw, status.code(), information as ULONG_PTR);
         }
+    }
+
+    /// Which request it is.
+    #[must_use]
+    pub fn key(&self) -> RequestKey {
+        // SAFETY: the request is valid and has not been completed.
+        unsafe { RequestKey::of(self.raw) }
     }
 
     /// What a read or a write asks for; for other requests it means nothing. IRQL <= DISPATCH_LEVEL.
@@ -279,13 +291,6 @@ impl CancelableRequest {
 
     pub(crate) const fn into_raw(self) -> WDFREQUEST {
         self.raw
-    }
-
-    /// What its cancel routine will be called with.
-    #[must_use]
-    pub fn key(&self) -> RequestKey {
-        // SAFETY: the request is valid and has not been completed.
-        unsafe { RequestKey::of(self.raw) }
     }
 
     /// `WdfRequestUnmarkCancelable`: the request is about to be completed. IRQL <= DISPATCH_LEVEL.

@@ -78,6 +78,15 @@ impl MemoryResource {
     pub const fn length(self) -> usize {
         self.length
     }
+
+    /// The window from `start` bytes on; `None` if it is not that long.
+    #[must_use]
+    pub fn from(self, start: usize) -> Option<Self> {
+        Some(Self {
+            length: self.length.checked_sub(start)?,
+            start: self.start.checked_add(i64::try_from(start).ok()?)?,
+        })
+    }
 }
 
 impl<'a> ResourceList<'a> {

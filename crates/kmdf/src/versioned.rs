@@ -24,4 +24,6 @@ const _: () = {
     assert!(size::<wdk_sys::WDF_INTERRUPT_INFO>() == 64);
     assert!(size::<wdk_sys::WDF_DMA_ENABLER_CONFIG>() == 80);
     assert!(size::<wdk_sys::WDF_TIMER_CONFIG>() == 40);
+    assert!(size::<wdk_sys::WDF_COMMON_BUFFER_CONFIG>() == 8);
+    assert!(size::<wdk_sys::WDF_WORKITEM_CONFIG>() == 24);
 };

@@ -5,10 +5,14 @@
 //! happened (a request has come, a transfer is to be programmed or has ended, somebody wants the request to end) and is
 //! told what to do; when it is given [`Concluded`], the request is its alone, and to be completed.
 
+use core::sync::atomic::{AtomicUsize, Ordering};
+
 use super::transaction::{
     DmaEvents, Ended, Executing, Handle, Idle, Initialized, Progress, Refused, Transaction,
 };
-use crate::request::{CancelEvents, CancelableRequest, CancelledRequest, Request, Unmarked};
+use crate::request::{
+    CancelEvents, CancelableRequest, CancelledRequest, Request, RequestKey, Unmarked,
+};
 use crate::slot::{Arrival, Back, Call, Ending, Knock, Slot};
 use crate::{NtStatus, Result, log};
 
@@ -17,6 +21,8 @@ use crate::{NtStatus, Result, log};
 pub struct Channel<R> {
     slot: Slot<Transaction<Idle>, R, (CancelledRequest, Outcome)>,
     handle: Handle,
+    /// The request that is being worked on, 0 if there is none.
+    request: AtomicUsize,
 }
 
 /// How a request ended.
@@ -70,12 +76,21 @@ impl<R> Channel<R> {
         Self {
             slot: Slot::new(transaction),
             handle,
+            request: AtomicUsize::new(0),
         }
     }
 
     /// Whether no request is being worked on. Any IRQL.
     pub fn is_idle(&self) -> bool {
         self.slot.is_idle()
+    }
+
+    /// Whether this is the request that is being worked on. Any IRQL.
+    ///
+    /// When the cancel routine of a request or its queue's stop asks, the answer does not change until the request has
+    /// ended: one channel has it.
+    pub fn has(&self, request: RequestKey) -> bool {
+        self.request.load(Ordering::Acquire) == request.number()
     }
 
     /// Begins a request, to be moved in the direction that it asks for itself. `word` reaches every
@@ -97,10 +112,12 @@ impl<R> Channel<R> {
         word: usize,
         prepare: impl FnOnce(&Transaction<Initialized>),
     ) -> Option<Concluded> {
-        let direction = request.wanted().direction;
+        let key = request.key();
         let Some(transaction) = self.slot.take_idle() else {
             return Some(Concluded::refused(request, NtStatus::INTERNAL_ERROR));
         };
+        // The cancel routine may run at once, and looks for it.
+        self.request.store(key.number(), Ordering::Release);
         let request = match request.mark_cancelable::<T>() {
             Ok(request) => request,
             Err((request, status)) => {
@@ -108,7 +125,7 @@ impl<R> Channel<R> {
                 return Some(Concluded::refused(request, status));
             }
         };
-        match transaction.initialize::<T>(request, direction) {
+        match transaction.initialize::<T>(request, key.direction()) {
             Ok(transaction) => {
                 prepare(&transaction);
                 self.execute(transaction, word)
@@ -321,6 +338,7 @@ impl<R> Channel<R> {
 
     /// Before the request is completed, which may bring the next one at once.
     fn put_idle(&self, transaction: Transaction<Idle>) {
+        self.request.store(0, Ordering::Release);
         if self.slot.put_idle(transaction).is_err() {
             log::failure(c"putting a transaction back", NtStatus::INTERNAL_ERROR);
         }

@@ -1,7 +1,8 @@
 //! DMA enablers.
 
 use wdk_sys::{
-    _WDF_DMA_PROFILE, NTSTATUS, WDF_DMA_ENABLER_CONFIG, WDF_DMA_PROFILE, WDFDEVICE, WDFDMAENABLER,
+    _WDF_DMA_PROFILE, NTSTATUS, PAGE_SIZE, WDF_DMA_ENABLER_CONFIG, WDF_DMA_PROFILE, WDFDEVICE,
+    WDFDMAENABLER,
 };
 
 use super::Direction;
@@ -78,12 +79,15 @@ crate::context_type!(Owner);
 pub enum Profile {
     /// One contiguous piece at a time, at addresses of at most 32 bits.
     Packet,
+    /// Any number of pieces at a time, at addresses of 64 bits, in both directions at the same time.
+    ScatterGather64Duplex,
 }
 
 impl Profile {
     const fn raw(self) -> WDF_DMA_PROFILE {
         match self {
             Self::Packet => _WDF_DMA_PROFILE::WdfDmaProfilePacket,
+            Self::ScatterGather64Duplex => _WDF_DMA_PROFILE::WdfDmaProfileScatterGather64Duplex,
         }
     }
 }
@@ -97,6 +101,7 @@ pub struct EnablerConfig {
     profile: Profile,
     maximum_length: usize,
     address_bits: u32,
+    maximum_elements: u32,
 }
 
 impl EnablerConfig {
@@ -117,6 +122,7 @@ impl EnablerConfig {
             profile,
             maximum_length,
             address_bits: 0,
+            maximum_elements: 0,
         }
     }
 
@@ -130,8 +136,25 @@ impl EnablerConfig {
     pub const fn with_address_bits(mut self, bits: u32) -> Self {
         match self.profile {
             Profile::Packet => assert!(bits >= 24 && bits <= 32, "24 to 32 bits"),
+            Profile::ScatterGather64Duplex => assert!(bits >= 24 && bits < 64, "24 to 63 bits"),
         }
         self.address_bits = bits;
+        self
+    }
+
+    /// The device takes at most so many pieces for one transfer. The framework does not split a transfer that has more,
+    /// but refuses it; so this is what the longest transfer can have, pages spanned plus 1.
+    ///
+    /// # Panics
+    ///
+    /// When the longest transfer could have more; in a constant that is a compile error.
+    #[must_use]
+    pub const fn with_elements(mut self, maximum: u32) -> Self {
+        assert!(
+            self.maximum_length.div_ceil(PAGE_SIZE as usize) < maximum as usize,
+            "a transfer of the maximum length has one piece more than pages"
+        );
+        self.maximum_elements = maximum;
         self
     }
 
@@ -146,6 +169,7 @@ impl EnablerConfig {
     pub const fn address_bits(&self) -> u32 {
         match (self.address_bits, self.profile) {
             (0, Profile::Packet) => 32,
+            (0, Profile::ScatterGather64Duplex) => 64,
             (bits, _) => bits,
         }
     }
@@ -200,7 +224,17 @@ impl Enabler {
     ///
     /// What `WdfDmaEnablerCreate` returns; `STATUS_UNSUCCESSFUL` when the system has no adapter for the device.
     pub fn create<T: PowerEvents>(device: &Device<T>, config: &EnablerConfig) -> Result<Self> {
-        Self::create_raw(device, config.raw::<T>())
+        let enabler = Self::create_raw(device, config.raw::<T>())?;
+        if config.maximum_elements > 0 {
+            // SAFETY: the enabler is valid, and has no transactions yet.
+            unsafe {
+                ddi::WdfDmaEnablerSetMaximumScatterGatherElements(
+                    enabler.raw,
+                    config.maximum_elements as usize,
+                );
+            }
+        }
+        Ok(enabler)
     }
 
     /// Makes an enabler as `config` says.

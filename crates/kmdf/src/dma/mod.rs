@@ -1,12 +1,14 @@
 //! DMA: an enabler per device, its transactions, and what the hardware is programmed with.
 
 mod channel;
+mod common_buffer;
 mod enabler;
 mod scatter_gather;
 mod system;
 mod transaction;
 
 pub use channel::{Attempt, Channel, Concluded, Stopped};
+pub use common_buffer::{CommonBuffer, DeviceShared};
 pub use enabler::{Enabler, EnablerConfig, PowerEvents, Profile};
 pub use scatter_gather::{BusAddress, Element, ScatterGather};
 pub use system::{

@@ -6,11 +6,16 @@ use wdk_sys::{PSCATTER_GATHER_LIST, SCATTER_GATHER_ELEMENT};
 
 /// An address on the device's bus: what a device may be given, and the only thing it may be given.
 ///
-/// It is neither a physical nor a virtual address, and valid only until the transfer has been completed.
+/// It is neither a physical nor a virtual address. That of a transfer's memory is valid only until the transfer has been
+/// completed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BusAddress(u64);
 
 impl BusAddress {
+    pub(super) const fn new(bits: u64) -> Self {
+        Self(bits)
+    }
+
     /// The address, for the device's registers: all 64 bits of it.
     #[must_use]
     pub const fn to_bits(self) -> u64 {
@@ -48,25 +53,42 @@ impl ScatterGather<'_> {
     /// The only piece; `None` if there are none or several, which a packet profile never has.
     #[must_use]
     pub fn single(&self) -> Option<Element> {
+        if self.count() == 1 {
+            self.iter().next()
+        } else {
+            None
+        }
+    }
+
+    /// The number of pieces.
+    #[must_use]
+    pub fn count(&self) -> u32 {
         // SAFETY: the list is valid.
         let count = unsafe { &raw const (*self.raw).NumberOfElements };
         // SAFETY: as above.
-        if unsafe { count.read() } != 1 {
-            return None;
-        }
+        unsafe { count.read() }
+    }
+
+    /// The pieces, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = Element> {
         // SAFETY: the elements follow the header of the valid list.
         let elements = unsafe { &raw const (*self.raw).Elements };
-        // SAFETY: there is one.
-        let SCATTER_GATHER_ELEMENT {
-            Address: address,
-            Length: length,
-            ..
-        } = unsafe { elements.cast::<SCATTER_GATHER_ELEMENT>().read() };
-        // SAFETY: every member of the union is the same 64 bits.
-        let address = unsafe { address.QuadPart };
-        Some(Element {
-            address: BusAddress(address.cast_unsigned()),
-            length,
+        let elements = elements.cast::<SCATTER_GATHER_ELEMENT>();
+        (0..self.count() as usize).map(move |index| {
+            // SAFETY: there are more than this many.
+            let element = unsafe { elements.add(index) };
+            let SCATTER_GATHER_ELEMENT {
+                Address: address,
+                Length: length,
+                ..
+                // SAFETY: as above.
+            } = unsafe { element.read() };
+            // SAFETY: every member of the union is the same 64 bits.
+            let address = unsafe { address.QuadPart };
+            Element {
+                address: BusAddress(address.cast_unsigned()),
+                length,
+            }
         })
     }
 }

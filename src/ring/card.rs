@@ -1,0 +1,261 @@
+//! One ring card: how it is set up, started, powered and stopped.
+
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use abi::card::Direction;
+use abi::card::register::Moderation;
+use kmdf::bus::BusInterface;
+use kmdf::device::{DeviceEvents, RequestKind};
+use kmdf::dma::{Enabler, EnablerConfig, PowerEvents, Profile};
+use kmdf::driver::Driver;
+use kmdf::interrupt::Signal;
+use kmdf::log::{self, LogFailure};
+use kmdf::queue::{Dispatch, QueueConfig};
+use kmdf::resources::{Resource, ResourceList};
+use kmdf::rundown::Rundown;
+use kmdf::{
+    Device, DeviceGone, DeviceInit, Interrupt, NtStatus, Queue, Result, Timer, WorkItem, thread,
+};
+
+use super::engine::Engine;
+use super::registers::Registers;
+use super::{MAXIMUM_ELEMENTS, MAXIMUM_TRANSFER, SLOTS};
+use crate::device::{ACCESS, interface};
+use crate::hw::Fault;
+use crate::statistics::Counters;
+use crate::watch;
+
+/// What the card's DMA can do.
+pub(super) const DMA: EnablerConfig =
+    EnablerConfig::new(Profile::ScatterGather64Duplex, MAXIMUM_TRANSFER)
+        .with_elements(MAXIMUM_ELEMENTS);
+
+/// A ring card, the context of its device object.
+pub(crate) struct RingCard {
+    pub(super) device: Device<Self>,
+    pub(super) to_card: Engine,
+    pub(super) from_card: Engine,
+    /// The hardware, between `EvtDevicePrepareHardware` and `EvtDeviceReleaseHardware`.
+    pub(super) started: Rundown<Started>,
+    pub(super) enabler: Enabler,
+    pub(super) interrupt: Interrupt,
+    /// Looks after time limits while transfers are in flight.
+    pub(super) watchdog: Timer,
+    /// The timer is running, or will be started.
+    pub(super) watched: AtomicBool,
+    /// How long a transfer may take, in milliseconds.
+    pub(super) limit: u32,
+    /// Brings a channel or the card back into order.
+    pub(super) recovery: WorkItem,
+    /// What the recovery has to do, and whether somebody is at it.
+    pub(super) orders: AtomicU32,
+    pub(super) recovering: AtomicBool,
+    /// Set once, when a reset does not end: the card is never let back onto the bus.
+    pub(super) failed: AtomicBool,
+    /// Writes and reads.
+    pub(super) writes: Queue,
+    pub(super) reads: Queue,
+    /// Control requests whose handlers wait.
+    pub(crate) resets: Queue,
+    pub(crate) counters: Counters,
+    /// Interrupt moderation of both channels.
+    pub(super) moderation: Moderation,
+}
+
+/// What a card has while it is started.
+pub(crate) struct Started {
+    pub(super) registers: Registers,
+    pub(super) bus: BusInterface,
+    pub(super) signal: Signal,
+}
+
+kmdf::context_type!(RingCard);
+
+impl RingCard {
+    /// Sets up a card for a device that has been found: everything that lasts until it is removed. PASSIVE_LEVEL.
+    pub(crate) fn add(driver: Driver, mut init: DeviceInit) -> Result<()> {
+        init.use_direct_io();
+        init.restrict_access(ACCESS).or_log(c"restricting access")?;
+        let device = init.create::<Self>().or_log(c"creating the device")?;
+        device.set_alignment_requirement(0);
+        let enabler = Enabler::create(&device, &DMA).or_log(c"creating the DMA enabler")?;
+        let to_card = Engine::create(Direction::ToCard, &enabler)
+            .or_log(c"creating the channel to the card")?;
+        let from_card = Engine::create(Direction::FromCard, &enabler)
+            .or_log(c"creating the channel from the card")?;
+        let writes =
+            add_transfers(&device, RequestKind::Write).or_log(c"creating the queue of writes")?;
+        let reads =
+            add_transfers(&device, RequestKind::Read).or_log(c"creating the queue of reads")?;
+        let resets = add_controls(&device).or_log(c"creating the queues of control requests")?;
+        let interrupt = Interrupt::create(&device).or_log(c"creating the interrupt")?;
+        let watchdog = Timer::create(&device).or_log(c"creating the timer")?;
+        let recovery = WorkItem::create(&device).or_log(c"creating the work item")?;
+        device.set_context(Self {
+            device,
+            to_card,
+            from_card,
+            started: Rundown::new(),
+            enabler,
+            interrupt,
+            watchdog,
+            watched: AtomicBool::new(false),
+            limit: watch::limit(driver.parameter(watch::LIMIT_NAME)),
+            recovery,
+            orders: AtomicU32::new(0),
+            recovering: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+            writes,
+            reads,
+            resets,
+            counters: Counters::default(),
+            moderation: Moderation::default(),
+        })?;
+        device
+            .create_interface(interface())
+            .or_log(c"creating the device interface")
+    }
+
+    /// Both channels.
+    pub(super) const fn engines(&self) -> [&Engine; 2] {
+        [&self.to_card, &self.from_card]
+    }
+
+    /// Looks after both channels. IRQL <= DISPATCH_LEVEL.
+    pub(super) fn look(&self) {
+        for engine in self.engines() {
+            engine.look(self);
+        }
+    }
+}
+
+/// A direction's queue hands out as many requests as its channel has slots.
+fn add_transfers(device: &Device<RingCard>, kind: RequestKind) -> Result<Queue> {
+    let config = QueueConfig::new(Dispatch::Parallel)
+        .at_most(SLOTS)
+        .transfers();
+    let queue = Queue::create(device, config)?;
+    device.dispatch(kind, &queue)?;
+    Ok(queue)
+}
+
+/// As for every device of the driver: those that need no power, and from there those that wait for the hardware.
+fn add_controls(device: &Device<RingCard>) -> Result<Queue> {
+    let controls = QueueConfig::new(Dispatch::Parallel)
+        .default_queue()
+        .without_power()
+        .controls();
+    Queue::create(device, controls)?;
+    let waiting = QueueConfig::new(Dispatch::Sequential).waiting_controls();
+    Queue::create(device, waiting)
+}
+
+impl DeviceEvents for RingCard {
+    fn prepare_hardware(&self, resources: ResourceList<'_>) -> Result<()> {
+        // The framework connects whatever interrupt it is given, and does not mind if there is none.
+        if !resources.iter().any(|one| one == Resource::Interrupt) {
+            return Err(NtStatus::DEVICE_CONFIGURATION_ERROR).or_log(c"looking for an interrupt");
+        }
+        let registers = Registers::map(resources).or_log(c"mapping the hardware")?;
+        let bus = BusInterface::query(&self.device).or_log(c"asking for the bus interface")?;
+        let started = Started {
+            registers,
+            bus,
+            signal: self.interrupt.signal(),
+        };
+        self.started
+            .open(started)
+            .map_err(|_| NtStatus::INVALID_DEVICE_STATE)
+            .or_log(c"starting twice")
+    }
+
+    fn release_hardware(&self) {
+        // Unmaps the registers. Nobody uses them now; if somebody did, this would wait.
+        drop(self.started.close(thread::pause));
+    }
+
+    /// The card has forgotten everything, or remembers what another driver told it: both end here.
+    fn d0_entry(&self) -> Result<()> {
+        let started = self.started.enter().ok_or(NtStatus::DEVICE_NOT_READY)?;
+        started
+            .registers
+            .reset()
+            .map_err(Fault::status)
+            .or_log(c"resetting the card")
+    }
+
+    /// The queues have stopped, so nothing is in flight, and the channels were stopped when DMA was.
+    fn d0_exit(&self) -> Result<()> {
+        for engine in self.engines() {
+            if !engine.is_empty() {
+                log::failure(c"powering down", NtStatus::INVALID_DEVICE_STATE);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Between `EvtDeviceD0Entry` and `EvtDeviceD0Exit`.
+impl PowerEvents for RingCard {
+    /// No transfer is left from before.
+    fn fill(&self) -> Result<()> {
+        for engine in self.engines() {
+            engine.close();
+            engine.forget();
+        }
+        Ok(())
+    }
+
+    /// The card gets on the bus, unless it must never again, and its channels are started.
+    fn enable(&self) -> Result<()> {
+        if self.failed.load(Ordering::Acquire) {
+            return Err(NtStatus::IO_DEVICE_ERROR);
+        }
+        let started = self.started.enter().ok_or(NtStatus::DEVICE_NOT_READY)?;
+        started
+            .bus
+            .set_bus_master(true)
+            .map_err(|gone| Fault::from(gone).status())
+            .or_log(c"enabling bus mastering")?;
+        self.open(&started);
+        Ok(())
+    }
+
+    /// Nothing runs by itself: transfers start the timer.
+    fn start_self_managed(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// No transfer is left to be limited, nor anything to be brought into order.
+    fn stop_self_managed(&self) -> Result<()> {
+        self.watchdog.stop_and_wait();
+        self.watched.store(false, Ordering::Release);
+        self.recovery.flush();
+        Ok(())
+    }
+
+    /// The channels stop, and the card leaves the bus. It may be gone altogether, or not be started at all.
+    fn disable(&self) -> Result<()> {
+        for engine in self.engines() {
+            engine.close();
+        }
+        let Some(started) = self.started.enter() else {
+            return Ok(());
+        };
+        started.registers.enable_interrupts(false);
+        for engine in self.engines() {
+            match started.registers.stop(engine.direction) {
+                Ok(()) | Err(Fault::Gone) => {}
+                Err(fault) => log::failure(c"stopping a channel", fault.status()),
+            }
+        }
+        match started.bus.set_bus_master(false) {
+            Ok(()) | Err(DeviceGone) => Ok(()),
+        }
+    }
+
+    /// The service routine has nothing left to acknowledge: causes are disabled.
+    fn flush(&self) -> Result<()> {
+        Ok(())
+    }
+}
