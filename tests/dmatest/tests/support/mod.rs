@@ -79,6 +79,12 @@ pub const FREE: [System; 2] = [
     System::new("free_line", Board::EduTwin, Interrupts::Line).free_running(),
 ];
 
+/// The ring card.
+pub const CARDS: [System; 2] = [
+    System::new("card_msi", Board::Card, Interrupts::Message),
+    System::new("card_line", Board::Card, Interrupts::Line),
+];
+
 impl System {
     const fn new(name: &'static str, board: Board, interrupts: Interrupts) -> Self {
         Self {

@@ -1,0 +1,140 @@
+//! The real driver and the ring card: what is only so with a card that does many transfers at a time.
+//!
+//! `DMACARD_SYS` names the image; `cargo xtask test` builds it and sets the variable.
+
+mod support;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use dmatest::demo::DemoOptions;
+use dmatest::machine_device::MachineDevice;
+use dmatest::{Device, Direction, demo, query_info, query_statistics};
+use harness::Suite;
+use machine::Interrupts;
+
+use support::{CARDS, System, round_trip, verify_all};
+
+/// A test, to be run in each system.
+type Test = (&'static str, fn(System));
+
+macro_rules! tests {
+    ($($test:ident)*) => { [$((stringify!($test), $test)),*] };
+}
+
+const EVERYWHERE: [Test; 5] = tests! {
+    it_says_what_it_is
+    every_check_of_verify_holds
+    a_large_file_comes_back
+    requests_in_flight_ring_hardly_ever
+    one_at_a_time_takes_one_doorbell_and_one_interrupt
+};
+
+fn main() -> ExitCode {
+    CARDS
+        .into_iter()
+        .flat_map(|system| {
+            EVERYWHERE.map(|(name, test)| (format!("{}::{name}", system.name), system, test))
+        })
+        .fold(
+            Suite::new().limit(Duration::from_secs(120)),
+            |suite, (name, system, test)| suite.passes(name, move || test(system)),
+        )
+        .main()
+}
+
+fn it_says_what_it_is(system: System) {
+    system.run(|_, device| {
+        let info = query_info(device).expect("GET_INFO");
+        assert_eq!(info.device_kind, abi::info::DeviceKind::Card as u32);
+        assert_eq!(info.memory_size, abi::card::MEMORY_DEFAULT);
+        assert_eq!(info.hardware_identity, abi::card::IDENTITY);
+        assert_eq!((info.dma_version, info.address_bits), (3, 64));
+        assert_eq!(info.transfers_in_flight, 64);
+    });
+}
+
+fn every_check_of_verify_holds(system: System) {
+    system.run(|_, device| verify_all(device));
+}
+
+/// More than the card moves in one transfer, in both directions at the same time.
+fn a_large_file_comes_back(system: System) {
+    system.run(|machine, device| {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        let contents: Vec<u8> = (0..5_000_001_u32)
+            .map(|i| (i.wrapping_mul(i) >> 7) as u8)
+            .collect();
+        std::fs::write(&file, &contents).expect("written");
+        let options = DemoOptions {
+            file: file.path().to_owned(),
+            json: false,
+        };
+        let report = demo::measure(machine, device, &options).expect("copied");
+        assert!(report.verified);
+        let after = query_statistics(device).expect("GET_STATISTICS");
+        assert_eq!((after.hardware_errors, after.failed), (0, 0));
+        assert_eq!(
+            (after.bytes_read, after.bytes_written),
+            (5_000_001, 5_000_001)
+        );
+        assert_eq!(report.requests, after.completed);
+    });
+}
+
+/// Register reads and writes, interrupts and what else the machine counts, during `work`.
+fn counted(work: impl FnOnce()) -> (u64, u64, u64) {
+    let counters = machine::counters();
+    let now = || {
+        (
+            counters.mmio_reads.get(),
+            counters.mmio_writes.get(),
+            counters.interrupts.get(),
+        )
+    };
+    let before = now();
+    work();
+    let after = now();
+    (after.0 - before.0, after.1 - before.1, after.2 - before.2)
+}
+
+fn write(device: &MachineDevice, count: u64, length: usize) {
+    let requests: Vec<_> = (0..count)
+        .map(|index| {
+            let buffer = device.buffer(length).expect("memory");
+            device.start(Direction::Write, index * 4096, buffer, 0..length)
+        })
+        .collect();
+    for request in requests {
+        assert_eq!(request.wait().result, Ok(length));
+    }
+}
+
+/// A channel that is busy looks for descriptors by itself.
+fn requests_in_flight_ring_hardly_ever(system: System) {
+    system.run(move |_, device| {
+        round_trip(device, 0, 4096, 0);
+        let (reads, writes, interrupts) = counted(|| write(device, 64, 65_536));
+        match system.interrupts {
+            Interrupts::Message => assert_eq!(reads, 0),
+            Interrupts::Line => assert!(reads <= interrupts, "{reads} reads, {interrupts}"),
+        }
+        assert!(writes <= 6, "{writes} doorbells");
+    });
+}
+
+/// What one request at a time takes: one doorbell, one interrupt, and no register read with messages.
+fn one_at_a_time_takes_one_doorbell_and_one_interrupt(system: System) {
+    system.run(move |machine, device| {
+        round_trip(device, 0, 4096, 0);
+        machine.sleep(Duration::from_millis(1));
+        for _ in 0..10 {
+            let (reads, writes, interrupts) = counted(|| {
+                write(device, 1, 4096);
+                machine.sleep(Duration::from_millis(1));
+            });
+            let line = u64::from(system.interrupts == Interrupts::Line);
+            assert_eq!((reads, writes, interrupts), (line, 1, 1));
+        }
+    });
+}
