@@ -4,12 +4,14 @@
 
 mod enumerate;
 mod function;
+mod msi_x;
 mod window;
 
 use std::fmt;
 
 pub use enumerate::enumerate;
 pub use function::{Capability, Function, Identity, Msi};
+pub use msi_x::MsiX;
 pub use pci_config::{
     Bar, BarKind, ConfigSpace, Header, MessageWrite, capability, command, offset,
 };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::pci::{Bar, BarKind, Function, Msi, command, offset};
+use crate::pci::{Bar, BarKind, Function, Msi, MsiX, command, offset};
 use crate::{Board, BoardError, FunctionAddress, Message};
 
 /// What is known about a function. Whoever passes on accesses to its configuration space reports the writes.
@@ -14,8 +14,9 @@ pub(crate) struct Watch {
     command: u16,
     line: Option<u32>,
     msi: Option<Msi>,
-    /// The first message, and how many there are.
-    messages: Option<(Message, u16)>,
+    msi_x: Option<MsiX>,
+    /// What it sends, unless it uses its line.
+    messages: Option<Vec<Message>>,
     /// The messages of vectors that somebody has asked for.
     targets: BTreeMap<u8, Message>,
 }
@@ -26,6 +27,9 @@ const BARS: Range<u16> = offset::BAR0..offset::BAR0 + 24;
 /// Bytes of the longest MSI capability without masks.
 const MSI_SIZE: u16 = 14;
 
+/// Bytes of the head of the MSI-X capability: all of it that can be written.
+const MSI_X_SIZE: u16 = 4;
+
 impl Watch {
     /// Has a first look at a function, sizing its base address registers.
     pub(crate) fn new(board: &dyn Board, function: FunctionAddress) -> Result<Self, BoardError> {
@@ -35,6 +39,7 @@ impl Watch {
             command: 0,
             line: None,
             msi: None,
+            msi_x: None,
             messages: None,
             targets: BTreeMap::new(),
         };
@@ -45,6 +50,7 @@ impl Watch {
             watch.command = there.command()?;
             watch.line = there.interrupt_pin()?.map(|pin| board.line(function, pin));
             watch.msi = there.msi()?;
+            watch.msi_x = there.msi_x()?;
             watch.refresh_messages(&there)?;
         }
         Ok(watch)
@@ -71,6 +77,14 @@ impl Watch {
         Some(bar.address)
     }
 
+    /// Whether a register is in the table of MSI-X messages.
+    pub(crate) fn has_table(&self, (bar, offset): (u8, u64)) -> bool {
+        self.msi_x.is_some_and(|msi_x| {
+            let start = u64::from(msi_x.table);
+            msi_x.bar == bar && (start..start + msi_x.length()).contains(&offset)
+        })
+    }
+
     /// Whether the function may access memory.
     pub(crate) fn is_master(&self) -> bool {
         self.command & command::BUS_MASTER != 0
@@ -93,12 +107,10 @@ impl Watch {
 
     /// Whether the function sends the message of a vector.
     pub(crate) fn sends(&self, vector: u8) -> bool {
-        let Some((first, count)) = self.messages else {
-            return false;
-        };
-        self.targets.get(&vector).is_some_and(|target| {
-            target.address == first.address && target.data / count == first.data / count
-        })
+        match (self.targets.get(&vector), &self.messages) {
+            (Some(target), Some(messages)) => messages.contains(target),
+            _ => false,
+        }
     }
 
     /// The lowest vector whose message the function sends.
@@ -127,20 +139,37 @@ impl Watch {
                 bar.address = there.address_of(bar)?;
             }
         }
-        if self
-            .msi
-            .is_some_and(|msi| touches(&(msi.offset..msi.offset + MSI_SIZE)))
-        {
+        let msi = self.msi.map(|msi| msi.offset..msi.offset + MSI_SIZE);
+        let msi_x = self.msi_x.map(|msi_x| msi_x.offset..msi_x.offset + MSI_X_SIZE);
+        if msi.iter().chain(&msi_x).any(touches) {
             self.refresh_messages(&there)?;
         }
         Ok(())
     }
 
     fn refresh_messages(&mut self, there: &Function<'_>) -> Result<(), BoardError> {
-        self.messages = match &self.msi {
-            Some(msi) => there.message(msi)?,
-            None => None,
-        };
+        self.messages = self.table(there)?;
+        if let (None, Some(msi)) = (&self.messages, &self.msi) {
+            let several = there.message(msi)?;
+            self.messages = several.map(|(first, count)| {
+                let message = |number| Message {
+                    data: first.data & !(count - 1) | number,
+                    ..first
+                };
+                (0..count).map(message).collect()
+            });
+        }
         Ok(())
+    }
+
+    /// What is in the table of MSI-X messages, if it is used and can be read.
+    fn table(&self, there: &Function<'_>) -> Result<Option<Vec<Message>>, BoardError> {
+        match &self.msi_x {
+            Some(msi_x) if self.command & command::MEMORY_SPACE != 0 => {
+                let window = self.base(msi_x.bar).unwrap_or_default();
+                there.message_table(msi_x, window)
+            }
+            _ => Ok(None),
+        }
     }
 }

@@ -31,9 +31,9 @@ const ASSIGNED: usize = offset_of!(CM_RESOURCE_LIST, List)
         PartialResourceList.PartialDescriptors
     );
 
-/// Where the descriptors of an IO_RESOURCE_REQUIREMENTS_LIST begin.
-const REQUIRED: usize =
-    offset_of!(IO_RESOURCE_REQUIREMENTS_LIST, List) + offset_of!(IO_RESOURCE_LIST, Descriptors);
+/// Where the lists of an IO_RESOURCE_REQUIREMENTS_LIST begin, and in each of them its descriptors.
+const LISTS: usize = offset_of!(IO_RESOURCE_REQUIREMENTS_LIST, List);
+const REQUIRED: usize = offset_of!(IO_RESOURCE_LIST, Descriptors);
 
 /// What a device needs one of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub enum Requirement {
     },
     /// An interrupt line.
     Line(u32),
-    /// So many messages.
+    /// So many messages in a row: all of a function with MSI, or one of a function with MSI-X.
     Messages(u16),
     /// A channel of the system DMA controller and the request line it serves.
     Dma(DmaConnection),
@@ -59,6 +59,9 @@ pub enum Requirement {
 
 /// A requirement and, if there are any, what will do instead, in order of preference.
 pub type Alternatives = Vec<Requirement>;
+
+/// All that a device needs to run in one of the ways it can: an alternative list of its requirements.
+pub type Configuration = Vec<Alternatives>;
 
 /// What a device was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -342,70 +345,93 @@ impl Requirement {
     }
 }
 
-/// The IO_RESOURCE_REQUIREMENTS_LIST of a device in this slot of `bus`.
+/// The IO_RESOURCE_REQUIREMENTS_LIST of a device in this slot of `bus`: its configurations in order of preference.
 pub fn requirements_list(
-    requirements: &[Alternatives],
+    configurations: &[Configuration],
     bus: &PNP_BUS_INFORMATION,
     slot: u32,
 ) -> Block<IO_RESOURCE_REQUIREMENTS_LIST> {
-    let count = requirements.iter().map(Vec::len).sum::<usize>();
-    let size = REQUIRED + count * size_of::<IO_RESOURCE_DESCRIPTOR>();
+    let count = |configuration: &Configuration| configuration.iter().map(Vec::len).sum::<usize>();
+    let length = |configuration: &Configuration| {
+        REQUIRED + count(configuration) * size_of::<IO_RESOURCE_DESCRIPTOR>()
+    };
+    let size = LISTS + configurations.iter().map(length).sum::<usize>();
     let block = Block::<IO_RESOURCE_REQUIREMENTS_LIST>::new(
         size.max(size_of::<IO_RESOURCE_REQUIREMENTS_LIST>()),
     );
-    let mut list = IO_RESOURCE_REQUIREMENTS_LIST {
+    let head = IO_RESOURCE_REQUIREMENTS_LIST {
         ListSize: size as u32,
         InterfaceType: bus.LegacyBusType,
         BusNumber: bus.BusNumber,
         SlotNumber: slot,
-        AlternativeLists: 1,
+        AlternativeLists: configurations.len() as u32,
         ..IO_RESOURCE_REQUIREMENTS_LIST::default()
     };
-    list.List[0].Version = 1;
-    list.List[0].Revision = 1;
-    list.List[0].Count = count as u32;
     // SAFETY: the block is at least as large as the structure.
-    unsafe { block.as_ptr().write(list) };
-    let first = block
-        .as_ptr()
-        .wrapping_byte_add(REQUIRED)
-        .cast::<IO_RESOURCE_DESCRIPTOR>();
-    let descriptors = requirements
-        .iter()
-        .flat_map(|alternatives| alternatives.iter().enumerate())
-        .map(|(index, requirement)| requirement.descriptor(index > 0));
-    for (index, descriptor) in descriptors.enumerate() {
-        // SAFETY: the block has room for all descriptors.
-        unsafe { first.wrapping_add(index).write(descriptor) };
+    unsafe { block.as_ptr().write(head) };
+    let mut list = block.as_ptr().wrapping_byte_add(LISTS).cast::<u8>();
+    for configuration in configurations {
+        // The head of an IO_RESOURCE_LIST: version and revision 1.
+        let head = [0x0001_0001, count(configuration) as u32];
+        // SAFETY: the block has room for the list.
+        unsafe { list.cast::<[u32; 2]>().write(head) };
+        let first = list.wrapping_add(REQUIRED).cast::<IO_RESOURCE_DESCRIPTOR>();
+        let descriptors = configuration
+            .iter()
+            .flat_map(|alternatives| alternatives.iter().enumerate())
+            .map(|(index, requirement)| requirement.descriptor(index > 0));
+        for (index, descriptor) in descriptors.enumerate() {
+            // SAFETY: the block has room for all descriptors.
+            unsafe { first.wrapping_add(index).write(descriptor) };
+        }
+        list = list.wrapping_add(length(configuration));
     }
     block
 }
 
-/// What the first alternative list of a requirements list asks for.
+/// What the alternative lists of a requirements list ask for; a device without such a list needs nothing.
 ///
 /// # Safety
 /// `list` is NULL or points to a requirements list.
-pub unsafe fn read_requirements(list: PIO_RESOURCE_REQUIREMENTS_LIST) -> Vec<Alternatives> {
-    let mut requirements: Vec<Alternatives> = Vec::new();
+pub unsafe fn read_requirements(list: PIO_RESOURCE_REQUIREMENTS_LIST) -> Vec<Configuration> {
+    if list.is_null() {
+        return vec![Configuration::new()];
+    }
     // SAFETY: the caller vouches for the pointer.
-    let Some(head) = (unsafe { list.as_ref() }) else {
-        return requirements;
-    };
-    let first = (&raw const head.List[0].Descriptors).cast::<IO_RESOURCE_DESCRIPTOR>();
-    for index in 0..head.List[0].Count as usize {
+    let count = unsafe { (*list).AlternativeLists };
+    let mut next = list.wrapping_byte_add(LISTS).cast::<u8>();
+    let mut configurations = Vec::new();
+    for _ in 0..count {
+        // SAFETY: there are as many lists as it says, one after the other.
+        let [_, descriptors] = unsafe { next.cast::<[u32; 2]>().read() };
+        let first = next.wrapping_add(REQUIRED).cast::<IO_RESOURCE_DESCRIPTOR>();
         // SAFETY: the list has as many descriptors as it says.
+        configurations.push(unsafe { read_configuration(first, descriptors as usize) });
+        next = first.wrapping_add(descriptors as usize).cast();
+    }
+    configurations
+}
+
+/// What an alternative list asks for.
+///
+/// # Safety
+/// There are `count` descriptors from `first` on.
+unsafe fn read_configuration(first: *const IO_RESOURCE_DESCRIPTOR, count: usize) -> Configuration {
+    let mut configuration = Configuration::new();
+    for index in 0..count {
+        // SAFETY: the caller vouches for the descriptors.
         let descriptor = unsafe { first.wrapping_add(index).read() };
         let Some(requirement) = Requirement::from_descriptor(&descriptor) else {
             continue;
         };
-        match requirements.last_mut() {
+        match configuration.last_mut() {
             Some(last) if u32::from(descriptor.Option) & IO_RESOURCE_ALTERNATIVE != 0 => {
                 last.push(requirement)
             }
-            _ => requirements.push(vec![requirement]),
+            _ => configuration.push(vec![requirement]),
         }
     }
-    requirements
+    configuration
 }
 
 /// The descriptors of a CM_RESOURCE_LIST.
@@ -448,18 +474,34 @@ pub unsafe fn read_memory(list: PCM_RESOURCE_LIST) -> Vec<(u64, u32)> {
         .collect()
 }
 
-/// The vector of the first message in a translated CM_RESOURCE_LIST.
+/// The vectors of the messages in a pair of CM_RESOURCE_LISTs: a raw descriptor says of how many.
 ///
 /// # Safety
-/// `list` is NULL or points to a resource list.
-pub unsafe fn read_message(list: PCM_RESOURCE_LIST) -> Option<u8> {
+/// `raw` and `translated` are both NULL or the two lists of one start request.
+pub unsafe fn read_messages(raw: PCM_RESOURCE_LIST, translated: PCM_RESOURCE_LIST) -> Vec<u8> {
     // SAFETY: the caller vouches for the list.
-    let descriptors = unsafe { descriptors(list) };
-    let is_message = |descriptor: &&CM_PARTIAL_RESOURCE_DESCRIPTOR| {
+    let raw = unsafe { descriptors(raw) };
+    // SAFETY: as above.
+    let translated = unsafe { descriptors(translated) };
+    let is_message = |(descriptor, _): &(CM_PARTIAL_RESOURCE_DESCRIPTOR, _)| {
         u32::from(descriptor.Type) == CmResourceTypeInterrupt
             && u32::from(descriptor.Flags) & CM_RESOURCE_INTERRUPT_MESSAGE != 0
     };
-    let message = descriptors.iter().find(is_message)?;
-    // SAFETY: the type names this member.
-    Some(unsafe { message.u.Interrupt.Vector } as u8)
+    let vectors = |(raw, translated): (
+        CM_PARTIAL_RESOURCE_DESCRIPTOR,
+        CM_PARTIAL_RESOURCE_DESCRIPTOR,
+    )| {
+        // SAFETY: the raw half of a message interrupt.
+        let message = unsafe { raw.u.MessageInterrupt };
+        // SAFETY: as above.
+        let count = unsafe { message.__bindgen_anon_1.Raw.MessageCount };
+        // SAFETY: the type names this member.
+        let first = unsafe { translated.u.Interrupt.Vector };
+        (0..u32::from(count)).map(move |number| (first + number) as u8)
+    };
+    raw.into_iter()
+        .zip(translated)
+        .filter(is_message)
+        .flat_map(vectors)
+        .collect()
 }

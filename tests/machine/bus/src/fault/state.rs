@@ -227,6 +227,13 @@ impl State {
         size: u8,
         value: u64,
     ) -> Result<(), BoardError> {
+        if self.watch.has_table((bar, offset)) {
+            // The system's, not the driver's.
+            return match self.up {
+                true => board.write(physical, size, value),
+                false => Ok(()),
+            };
+        }
         self.accessed(board)?;
         if !self.up {
             return Ok(());

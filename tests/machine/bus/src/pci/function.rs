@@ -6,7 +6,7 @@ use crate::{Board, BoardError, Message};
 /// A function on a board.
 #[derive(Clone, Copy)]
 pub struct Function<'a> {
-    board: &'a dyn Board,
+    pub(super) board: &'a dyn Board,
     address: FunctionAddress,
 }
 
@@ -261,11 +261,22 @@ impl<'a> Function<'a> {
     /// Has the function send `message` for every interrupt, and no longer assert its INTx line. A function that
     /// takes no addresses above 4 GiB gets the lower half of it.
     pub fn enable_msi(&self, msi: &Msi, message: Message) -> Result<(), BoardError> {
-        self.write32(msi.offset + msi::ADDRESS, message.address as u32)?;
+        self.enable_msi_messages(msi, message, 1)
+    }
+
+    /// As [`Function::enable_msi`], with `count` messages, a power of two, that differ in the last bits of their data;
+    /// those of `first` are zero.
+    pub fn enable_msi_messages(
+        &self,
+        msi: &Msi,
+        first: Message,
+        count: u8,
+    ) -> Result<(), BoardError> {
+        self.write32(msi.offset + msi::ADDRESS, first.address as u32)?;
         if msi.wide {
             self.write32(
                 msi.offset + msi::ADDRESS_HIGH,
-                (message.address >> 32) as u32,
+                (first.address >> 32) as u32,
             )?;
         }
         self.write16(
@@ -275,12 +286,13 @@ impl<'a> Function<'a> {
                 } else {
                     msi::DATA_NARROW
                 },
-            message.data,
+            first.data,
         )?;
+        let enabled = (count.trailing_zeros() as u16) << 4;
         let control = self.read16(msi.offset + msi::CONTROL)?;
         self.write16(
             msi.offset + msi::CONTROL,
-            control & !msi::ENABLED_MESSAGES | msi::ENABLE,
+            control & !msi::ENABLED_MESSAGES | enabled | msi::ENABLE,
         )
     }
 

@@ -7,7 +7,7 @@ use nt_sys::{_INTERFACE_TYPE, GUID, PNP_BUS_INFORMATION};
 
 use crate::bus_driver::{BusDevice, Identifiers, Place};
 use crate::mmio;
-use crate::resources::{Alternatives, Requirement};
+use crate::resources::{Configuration, Requirement};
 
 /// GUID_ACPI_INTERFACE_STANDARD's bus: GUID_BUS_TYPE_ACPI.
 const ACPI_BUS: GUID = GUID::from_u128(0xd7b46895_001a_4942_891f_a7d46610a843);
@@ -64,7 +64,7 @@ impl BusDevice for AcpiDevice {
     }
 
     /// What its `_CRS` lists, in that order.
-    fn requirements(&self, _messages: u16) -> Vec<Alternatives> {
+    fn requirements(&self, _messages: u16) -> Vec<Configuration> {
         let registers = &self.description.registers;
         let mut requirements = vec![vec![Requirement::Memory {
             length: (registers.end - registers.start) as u32,
@@ -79,11 +79,11 @@ impl BusDevice for AcpiDevice {
         );
         let connections = self.description.dma.iter();
         requirements.extend(connections.map(|connection| vec![Requirement::Dma(*connection)]));
-        requirements
+        vec![requirements]
     }
 
     // The device has its addresses and lines from the beginning, and nothing to switch off.
-    fn start(&self, _memory: Vec<u64>, _message: Option<u8>) {}
+    fn start(&self, _memory: Vec<u64>, _messages: Vec<u8>) {}
 
     fn stop(&self) {}
 

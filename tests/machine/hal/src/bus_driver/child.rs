@@ -6,7 +6,7 @@ use nt_sys::PNP_BUS_INFORMATION;
 
 use crate::acpi::AcpiDevice;
 use crate::pci::PciFunction;
-use crate::resources::Alternatives;
+use crate::resources::Configuration;
 
 /// The identifiers of a device, the most specific first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,11 +47,13 @@ pub trait BusDevice: Send + Sync {
     /// Its bus.
     fn bus(&self) -> PNP_BUS_INFORMATION;
 
-    /// What it needs to be started; with `messages`, at most so many instead of its line, if it can send them.
-    fn requirements(&self, messages: u16) -> Vec<Alternatives>;
+    /// What it needs to be started, in order of preference; with `messages`, at most so many instead of its line, if it can
+    /// send them.
+    fn requirements(&self, messages: u16) -> Vec<Configuration>;
 
-    /// Starts it with the memory it was given, in the order of its requirements, and the vector of its message.
-    fn start(&self, memory: Vec<u64>, message: Option<u8>);
+    /// Starts it with the memory it was given, in the order of its requirements, and the vectors of its messages: none if
+    /// it uses its line.
+    fn start(&self, memory: Vec<u64>, messages: Vec<u8>);
 
     /// Takes away what [`BusDevice::start`] gave.
     fn stop(&self);

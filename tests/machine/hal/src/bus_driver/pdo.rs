@@ -113,17 +113,23 @@ fn start(device: &dyn BusDevice, location: &IO_STACK_LOCATION) -> NTSTATUS {
     // SAFETY: the PnP manager passes a resource list or NULL.
     let memory = unsafe { resources::read_memory(parameters.AllocatedResources) };
     // SAFETY: as above.
-    let message = unsafe { resources::read_message(parameters.AllocatedResourcesTranslated) };
+    let messages = unsafe {
+        resources::read_messages(
+            parameters.AllocatedResources,
+            parameters.AllocatedResourcesTranslated,
+        )
+    };
     let needed = device
         .requirements(0)
         .iter()
+        .flatten()
         .filter(|need| matches!(need[0], resources::Requirement::Memory { .. }))
         .count();
     if memory.len() != needed {
         return STATUS_INVALID_PARAMETER;
     }
     let memory: Vec<u64> = memory.into_iter().map(|(start, _)| start).collect();
-    device.start(memory, message);
+    device.start(memory, messages);
     STATUS_SUCCESS
 }
 

@@ -213,6 +213,7 @@ fn connect_messages(
         &messages,
         &objects,
         wanted.synchronize_irql,
+        (1 << sched::processor_count()) - 1,
     );
     // SAFETY: the caller of IoConnectInterruptEx gave a place for the table.
     let place = unsafe { parameters.ConnectionContext.InterruptMessageTable };

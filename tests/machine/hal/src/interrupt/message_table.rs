@@ -4,7 +4,7 @@ use machine_bus::Board;
 use machine_nt::exports::{ExAllocatePool2, ExFreePoolWithTag};
 use nt_sys::{
     _KINTERRUPT_MODE, _KINTERRUPT_POLARITY, IO_INTERRUPT_MESSAGE_INFO,
-    IO_INTERRUPT_MESSAGE_INFO_ENTRY, KIRQL, PIO_INTERRUPT_MESSAGE_INFO, PKINTERRUPT,
+    IO_INTERRUPT_MESSAGE_INFO_ENTRY, KAFFINITY, KIRQL, PIO_INTERRUPT_MESSAGE_INFO, PKINTERRUPT,
     POOL_FLAG_NON_PAGED,
 };
 
@@ -20,6 +20,7 @@ pub fn build(
     messages: &[Vector],
     objects: &[PKINTERRUPT],
     irql: KIRQL,
+    processors: KAFFINITY,
 ) -> PIO_INTERRUPT_MESSAGE_INFO {
     let size = HEAD + messages.len() * size_of::<IO_INTERRUPT_MESSAGE_INFO_ENTRY>();
     // SAFETY: nonpaged pool may be allocated at PASSIVE_LEVEL.
@@ -36,7 +37,7 @@ pub fn build(
         let message = board.message_target(vector.number);
         let entry = IO_INTERRUPT_MESSAGE_INFO_ENTRY {
             MessageAddress: large_integer(message.address as i64),
-            TargetProcessorSet: 1,
+            TargetProcessorSet: processors,
             InterruptObject: *object,
             MessageData: message.data.into(),
             Vector: vector.number.into(),

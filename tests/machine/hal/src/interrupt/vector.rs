@@ -36,6 +36,9 @@ impl Vector {
 const LINE_IRQL: u8 = 6;
 const MESSAGE_IRQL: u8 = 9;
 
+/// Vectors for each of the two.
+const VECTORS: u8 = 0x20;
+
 /// The vectors of the machine and the devices (by physical device object) they are assigned to.
 #[derive(Debug, Default)]
 pub struct Vectors {
@@ -52,19 +55,23 @@ impl Vectors {
         Some(self.insert(number, Source::Line(line), device))
     }
 
-    /// Assigns vectors to the `count` messages of `device`, all or none.
+    /// Assigns vectors to `count` more messages of `device`, all or none: one after the other, and the first at a multiple
+    /// of the next power of two, since a function with MSI changes the last bits only.
     pub fn assign_messages(&mut self, device: u64, count: u16) -> Option<Vec<Vector>> {
-        let mut vectors: Vec<Vector> = Vec::new();
-        for message in 0..count {
-            let Some(number) = self.unused(MESSAGE_IRQL) else {
-                for vector in vectors {
-                    self.assigned.remove(&vector.number);
-                }
-                return None;
-            };
-            vectors.push(self.insert(number, Source::Message(message), device));
-        }
-        Some(vectors)
+        let first_message = self.assigned_to(device).count() as u16;
+        let first = MESSAGE_IRQL << 4;
+        let alignment = usize::from(count.checked_next_power_of_two()?);
+        let free = |start: &u8| {
+            let range = u16::from(*start)..u16::from(*start) + count;
+            range.end <= u16::from(first + VECTORS)
+                && range.into_iter().all(|number| !self.assigned.contains_key(&(number as u8)))
+        };
+        let start = (first..first + VECTORS).step_by(alignment).find(free)?;
+        let vector = |message: u16| {
+            let source = Source::Message(first_message + message);
+            self.insert(start + message as u8, source, device)
+        };
+        Some((0..count).map(vector).collect())
     }
 
     /// Takes all vectors from `device`.
@@ -101,7 +108,7 @@ impl Vectors {
 
     fn unused(&self, irql: u8) -> Option<u8> {
         let first = irql << 4;
-        (first..first + 0x20).find(|number| !self.assigned.contains_key(number))
+        (first..first + VECTORS).find(|number| !self.assigned.contains_key(number))
     }
 
     fn insert(&mut self, number: u8, source: Source, device: u64) -> Vector {
@@ -133,6 +140,26 @@ mod tests {
         vectors.revoke(1);
         assert_eq!(vectors.of_line(20), Some(line));
         assert_eq!(vectors.of_line(21), None);
+    }
+
+    #[test]
+    fn messages_of_one_request_are_aligned_and_in_order() {
+        let mut vectors = Vectors::default();
+        vectors.assign_messages(1, 1).unwrap();
+        let four = vectors.assign_messages(2, 4).unwrap();
+        assert_eq!(four[0].number % 4, 0);
+        let numbers: Vec<_> = four.iter().map(|vector| vector.number - four[0].number).collect();
+        assert_eq!(numbers, [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn messages_of_several_requests_are_numbered_through() {
+        let mut vectors = Vectors::default();
+        for _ in 0..3 {
+            vectors.assign_messages(1, 1).unwrap();
+        }
+        let sources: Vec<_> = vectors.assigned_to(1).map(|vector| vector.source).collect();
+        assert_eq!(sources, [0, 1, 2].map(Source::Message));
     }
 
     #[test]

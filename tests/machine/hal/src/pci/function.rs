@@ -3,15 +3,15 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use machine_bus::pci::{
-    Bar, BarKind, Capability, Function, Identity, Msi, capability, command, offset,
+    Bar, BarKind, Capability, Function, Identity, Msi, MsiX, capability, command, offset,
 };
-use machine_bus::{Board, BoardError, FunctionAddress};
+use machine_bus::{Board, BoardError, FunctionAddress, Message};
 use machine_nt::bugcheck::{Stop, stop_machine};
 
 use nt_sys::{_INTERFACE_TYPE, GUID, PNP_BUS_INFORMATION};
 
 use crate::bus_driver::{BusDevice, Identifiers, Place};
-use crate::resources::{Alternatives, Requirement};
+use crate::resources::{Configuration, Requirement};
 
 /// GUID_BUS_TYPE_PCI.
 const PCI_BUS: GUID = GUID::from_u128(0xc8ebdfb0_b510_11d0_80e5_00a0c92542e3);
@@ -21,8 +21,8 @@ const PCI_BUS: GUID = GUID::from_u128(0xc8ebdfb0_b510_11d0_80e5_00a0c92542e3);
 struct Assignment {
     /// Address of each memory BAR, in their order.
     memory: Vec<u64>,
-    /// Vector of its message; its line is used if there is none.
-    message: Option<u8>,
+    /// Vectors of its messages; its line is used if there are none.
+    messages: Vec<u8>,
 }
 
 #[derive(Debug, Default)]
@@ -44,6 +44,7 @@ pub struct PciFunction {
     pub identity: Identity,
     bars: Vec<Bar>,
     msi: Option<Msi>,
+    msi_x: Option<MsiX>,
     power: Option<Capability>,
     line: Option<u32>,
     state: Mutex<State>,
@@ -59,6 +60,7 @@ impl PciFunction {
         let identity = function.identity()?;
         let bars = function.bars()?;
         let msi = function.msi()?;
+        let msi_x = function.msi_x()?;
         let power = function.capability(capability::POWER_MANAGEMENT)?;
         let line = function
             .interrupt_pin()?
@@ -71,6 +73,7 @@ impl PciFunction {
             identity,
             bars,
             msi,
+            msi_x,
             power,
             line,
             state: Mutex::default(),
@@ -103,16 +106,71 @@ impl PciFunction {
         for (bar, address) in self.memory_bars().zip(&assignment.memory) {
             function.assign(bar, *address)?;
         }
-        if let Some(msi) = &self.msi {
-            match assignment.message {
-                Some(vector) => function.enable_msi(msi, self.board.message_target(vector))?,
-                None => function.disable_msi(msi)?,
-            }
+        if self.msi_x.is_some() {
+            // The table of messages is in the function's memory.
+            function.change_command(command::MEMORY_SPACE, 0)?;
         }
+        self.program_messages(assignment)?;
         if let Some(line) = self.line {
             function.write8(offset::INTERRUPT_LINE, line as u8)?;
         }
         function.change_command(STARTED, command::INTX_DISABLE)
+    }
+
+    /// Has the function send its messages, by MSI-X if it can; or none, if it was given none.
+    fn program_messages(&self, assignment: &Assignment) -> Result<(), BoardError> {
+        let function = self.function();
+        let targets = assignment.messages.iter();
+        let targets: Vec<Message> = targets
+            .map(|vector| self.board.message_target(*vector))
+            .collect();
+        if let Some(msi_x) = &self.msi_x {
+            let bars = self.memory_bars().zip(&assignment.memory);
+            let mut windows = bars.filter(|(bar, _)| bar.index == msi_x.bar);
+            let window = windows.next().map_or(0, |(_, address)| *address);
+            function.enable_msi_x(msi_x, window, &targets)?;
+        } else if let (Some(msi), Some(first)) = (&self.msi, targets.first()) {
+            return function.enable_msi_messages(msi, *first, targets.len() as u8);
+        }
+        match &self.msi {
+            Some(msi) => function.disable_msi(msi),
+            None => Ok(()),
+        }
+    }
+
+    /// The function sends no messages any more.
+    fn disable_messages(&self) -> Result<(), BoardError> {
+        if let Some(msi_x) = &self.msi_x {
+            self.function().disable_msi_x(msi_x)?;
+        }
+        match &self.msi {
+            Some(msi) => self.function().disable_msi(msi),
+            None => Ok(()),
+        }
+    }
+
+    /// What may interrupt, in order of preference; with messages, at most so many.
+    fn interrupts(&self, messages: u16) -> Vec<Configuration> {
+        let line: Vec<_> = self.line.map(Requirement::Line).into_iter().collect();
+        let mut one = line.clone();
+        let mut configurations = Vec::new();
+        if let (Some(msi_x), 1..) = (&self.msi_x, messages) {
+            // A requirement a message: not all of them have the same address.
+            let all = usize::from(messages.min(msi_x.entries));
+            if all > 1 {
+                configurations.push(vec![vec![Requirement::Messages(1)]; all]);
+            }
+            one.insert(0, Requirement::Messages(1));
+        } else if let (Some(msi), 1..) = (&self.msi, messages) {
+            let mut count = u16::from(msi.messages).min(1 << messages.ilog2());
+            while count > 0 {
+                one.insert(one.len() - line.len(), Requirement::Messages(count));
+                count /= 2;
+            }
+        }
+        let one = if one.is_empty() { vec![] } else { vec![one] };
+        configurations.push(one);
+        configurations
     }
 
     /// Reads configuration space byte by byte; returns how many bytes there were.
@@ -191,7 +249,7 @@ impl BusDevice for PciFunction {
         }
     }
 
-    fn requirements(&self, messages: u16) -> Vec<Alternatives> {
+    fn requirements(&self, messages: u16) -> Vec<Configuration> {
         let memory = self.memory_bars().map(|bar| {
             vec![Requirement::Memory {
                 length: bar.size as u32,
@@ -204,21 +262,16 @@ impl BusDevice for PciFunction {
                 },
             }]
         });
-        let mut requirements: Vec<Alternatives> = memory.collect();
-        let mut interrupt = Vec::new();
-        if self.msi.is_some() && messages > 0 {
-            // The machine programs a single message.
-            interrupt.push(Requirement::Messages(1));
+        let memory: Configuration = memory.collect();
+        let mut configurations = self.interrupts(messages);
+        for configuration in &mut configurations {
+            configuration.splice(0..0, memory.iter().cloned());
         }
-        interrupt.extend(self.line.map(Requirement::Line));
-        if !interrupt.is_empty() {
-            requirements.push(interrupt);
-        }
-        requirements
+        configurations
     }
 
-    fn start(&self, memory: Vec<u64>, message: Option<u8>) {
-        let assignment = Assignment { memory, message };
+    fn start(&self, memory: Vec<u64>, messages: Vec<u8>) {
+        let assignment = Assignment { memory, messages };
         self.must(self.program(&assignment));
         let mut state = self.lock();
         state.assignment = Some(assignment);
@@ -230,9 +283,7 @@ impl BusDevice for PciFunction {
         if state.assignment.take().is_some() && !state.gone {
             let function = self.function();
             self.must(function.change_command(0, STARTED));
-            if let Some(msi) = &self.msi {
-                self.must(function.disable_msi(msi));
-            }
+            self.must(self.disable_messages());
         }
         state.asleep = None;
     }

@@ -11,7 +11,7 @@ use nt_sys::{
 };
 
 use crate::irp;
-use crate::resources::{Alternatives, Resource};
+use crate::resources::{Configuration, Resource};
 
 /// Where a device is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +41,8 @@ pub struct Status {
     pub service: Option<String>,
     /// How many messages it may use.
     pub messages: u16,
-    /// What its bus says it requires.
-    pub requirements: Vec<Alternatives>,
+    /// What its bus says it requires, in order of preference.
+    pub requirements: Vec<Configuration>,
     /// What it was given.
     pub resources: Vec<Resource>,
 }

@@ -17,7 +17,7 @@ use nt_sys::{
 
 use super::{DriverPackage, Node, Phase, PnpError, properties, remove, with};
 use crate::interrupt::controller;
-use crate::resources::{self, Alternatives, Block, Resource, View};
+use crate::resources::{self, Block, Configuration, Resource, View};
 use crate::{irp, stop_internal};
 
 /// Adds the bus driver to the bus and starts it. A bus needs no resources.
@@ -97,7 +97,11 @@ fn verify_initialized(node: &Node) {
 fn start(node: &Arc<Node>) -> Result<(), PnpError> {
     let requirements = requirements(node);
     let resources = with(|state| {
-        controller().with_vectors(|vectors| state.arbiter.assign(node.pdo, &requirements, vectors))
+        controller().with_vectors(|vectors| {
+            let mut configurations = requirements.iter();
+            configurations
+                .find_map(|configuration| state.arbiter.assign(node.pdo, configuration, vectors))
+        })
     });
     let Some(resources) = resources else {
         fail(node, STATUS_INSUFFICIENT_RESOURCES);
@@ -131,17 +135,17 @@ fn start_with(node: &Node, resources: &[Resource]) -> NTSTATUS {
 }
 
 /// What the bus driver says a device requires.
-fn query_requirements(node: &Node) -> Vec<Alternatives> {
+fn query_requirements(node: &Node) -> Vec<Configuration> {
     let query = irp::location(IRP_MJ_PNP, IRP_MN_QUERY_RESOURCE_REQUIREMENTS);
     match irp::send(node.device(), query).result() {
         // SAFETY: the request answers with such a list or with nothing.
         Ok(list) => unsafe { take_requirements(list as PIO_RESOURCE_REQUIREMENTS_LIST) },
-        Err(_) => Vec::new(),
+        Err(_) => vec![Configuration::new()],
     }
 }
 
 /// What a device requires after the drivers above the bus have had a look at it.
-fn requirements(node: &Node) -> Vec<Alternatives> {
+fn requirements(node: &Node) -> Vec<Configuration> {
     let requirements = node.status().requirements.clone();
     let slot = node.capabilities.Address >> 16;
     let list = resources::requirements_list(&requirements, &node.bus, slot).into_raw();
@@ -163,7 +167,7 @@ fn requirements(node: &Node) -> Vec<Alternatives> {
 ///
 /// # Safety
 /// `list` is NULL or a requirements list in pool that is the caller's.
-unsafe fn take_requirements(list: PIO_RESOURCE_REQUIREMENTS_LIST) -> Vec<Alternatives> {
+unsafe fn take_requirements(list: PIO_RESOURCE_REQUIREMENTS_LIST) -> Vec<Configuration> {
     // SAFETY: the caller vouches for the list.
     let requirements = unsafe { resources::read_requirements(list) };
     if !list.is_null() {
