@@ -140,7 +140,9 @@ impl Watch {
             }
         }
         let msi = self.msi.map(|msi| msi.offset..msi.offset + MSI_SIZE);
-        let msi_x = self.msi_x.map(|msi_x| msi_x.offset..msi_x.offset + MSI_X_SIZE);
+        let msi_x = self
+            .msi_x
+            .map(|msi_x| msi_x.offset..msi_x.offset + MSI_X_SIZE);
         if msi.iter().chain(&msi_x).any(touches) {
             self.refresh_messages(&there)?;
         }

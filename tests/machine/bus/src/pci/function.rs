@@ -274,10 +274,7 @@ impl<'a> Function<'a> {
     ) -> Result<(), BoardError> {
         self.write32(msi.offset + msi::ADDRESS, first.address as u32)?;
         if msi.wide {
-            self.write32(
-                msi.offset + msi::ADDRESS_HIGH,
-                (first.address >> 32) as u32,
-            )?;
+            self.write32(msi.offset + msi::ADDRESS_HIGH, (first.address >> 32) as u32)?;
         }
         self.write16(
             msi.offset

@@ -64,7 +64,9 @@ impl Vectors {
         let free = |start: &u8| {
             let range = u16::from(*start)..u16::from(*start) + count;
             range.end <= u16::from(first + VECTORS)
-                && range.into_iter().all(|number| !self.assigned.contains_key(&(number as u8)))
+                && range
+                    .into_iter()
+                    .all(|number| !self.assigned.contains_key(&(number as u8)))
         };
         let start = (first..first + VECTORS).step_by(alignment).find(free)?;
         let vector = |message: u16| {
@@ -148,7 +150,10 @@ mod tests {
         vectors.assign_messages(1, 1).unwrap();
         let four = vectors.assign_messages(2, 4).unwrap();
         assert_eq!(four[0].number % 4, 0);
-        let numbers: Vec<_> = four.iter().map(|vector| vector.number - four[0].number).collect();
+        let numbers: Vec<_> = four
+            .iter()
+            .map(|vector| vector.number - four[0].number)
+            .collect();
         assert_eq!(numbers, [0, 1, 2, 3]);
     }
 

@@ -1,4 +1,4 @@
-//! A driver without a framework, for edu: it keeps what it is given, counts what it is asked, and can be told to refuse.
+//! A driver without a framework, for edu unless it is told otherwise: it keeps what it is given, counts what it is asked, and can be told to refuse.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::SeqCst};
@@ -25,6 +25,8 @@ pub static REFUSED: AtomicU32 = AtomicU32::new(u32::MAX);
 pub static STATE: AtomicU32 = AtomicU32::new(0);
 /// How the driver connects its interrupt: `CONNECT_...`.
 pub static CONNECT: AtomicU32 = AtomicU32::new(CONNECT_FULLY_SPECIFIED);
+/// The service routine, with the number of the message; whether the interrupt is the device's.
+pub static SERVICE: Mutex<fn(u32) -> bool> = Mutex::new(serve_edu);
 /// Interrupts claimed.
 pub static CLAIMED: AtomicU32 = AtomicU32::new(0);
 /// Registers (address), and what the driver got when it was last started.
@@ -32,7 +34,9 @@ pub static STARTED: Mutex<Started> = Mutex::new(Started {
     registers: 0,
     physical: 0,
     message: false,
-    interrupt: 0,
+    descriptors: Vec::new(),
+    interrupts: Vec::new(),
+    windows: Vec::new(),
     channels: Vec::new(),
 });
 
@@ -40,7 +44,12 @@ pub struct Started {
     pub registers: usize,
     pub physical: u64,
     pub message: bool,
-    pub interrupt: usize,
+    /// First vector and number of messages of each interrupt descriptor; 1 for a line.
+    pub descriptors: Vec<(u32, u32)>,
+    /// What connecting returned: an object for each interrupt, or one table for all of them.
+    pub interrupts: Vec<usize>,
+    /// Address and bytes of all that is mapped.
+    pub windows: Vec<(usize, u32)>,
     /// Channel, request line and width of each connection to the system DMA controller.
     pub channels: Vec<(u32, u32, u8)>,
 }
@@ -205,9 +214,12 @@ unsafe extern "win64" fn pnp(device: PDEVICE_OBJECT, irp: PIRP) -> NTSTATUS {
             };
             if status == STATUS_SUCCESS {
                 // SAFETY: the member of start requests.
-                start(pdo, unsafe {
-                    location.Parameters.StartDevice.AllocatedResourcesTranslated
-                });
+                let lists = unsafe { location.Parameters.StartDevice };
+                start(
+                    pdo,
+                    lists.AllocatedResources,
+                    lists.AllocatedResourcesTranslated,
+                );
             }
             complete(irp, status)
         }
@@ -239,22 +251,31 @@ unsafe extern "win64" fn pnp(device: PDEVICE_OBJECT, irp: PIRP) -> NTSTATUS {
 
 unsafe extern "win64" fn message_isr(
     interrupt: PKINTERRUPT,
-    context: PVOID,
+    _context: PVOID,
     message: ULONG,
 ) -> BOOLEAN {
-    assert_eq!(message, 0);
     // SAFETY: as if it were the other one.
-    unsafe { isr(interrupt, context) }
+    unsafe { isr(interrupt, message as PVOID) }
 }
 
-unsafe extern "win64" fn isr(_interrupt: PKINTERRUPT, _context: PVOID) -> BOOLEAN {
+/// The context is the number of the message.
+unsafe extern "win64" fn isr(_interrupt: PKINTERRUPT, context: PVOID) -> BOOLEAN {
+    let service = *SERVICE.lock().unwrap();
+    let claimed = service(context as u32);
+    if claimed {
+        CLAIMED.fetch_add(1, SeqCst);
+    }
+    claimed.into()
+}
+
+fn serve_edu(message: u32) -> bool {
+    assert_eq!(message, 0);
     let status = read(register::STATUS);
     if status == 0 || status == u32::MAX {
-        return 0;
+        return false;
     }
     write(register::ACKNOWLEDGE, status);
-    CLAIMED.fetch_add(1, SeqCst);
-    1
+    true
 }
 
 /// The descriptors of a resource list.
@@ -274,11 +295,11 @@ fn descriptors(list: PCM_RESOURCE_LIST) -> Vec<CM_PARTIAL_RESOURCE_DESCRIPTOR> {
     (0..partial.Count as usize).map(descriptor).collect()
 }
 
-fn start(pdo: PDEVICE_OBJECT, list: PCM_RESOURCE_LIST) {
-    for descriptor in descriptors(list) {
+fn start(pdo: PDEVICE_OBJECT, raw: PCM_RESOURCE_LIST, translated: PCM_RESOURCE_LIST) {
+    for (raw, descriptor) in descriptors(raw).into_iter().zip(descriptors(translated)) {
         match u32::from(descriptor.Type) {
             kind if kind == CmResourceTypeMemory => map(descriptor),
-            kind if kind == CmResourceTypeInterrupt => connect(pdo, descriptor),
+            kind if kind == CmResourceTypeInterrupt => connect_all(pdo, raw, descriptor),
             kind if kind == CmResourceTypeDma => {
                 // SAFETY: the type names the member.
                 let dma = unsafe { descriptor.u.DmaV3 };
@@ -290,19 +311,57 @@ fn start(pdo: PDEVICE_OBJECT, list: PCM_RESOURCE_LIST) {
     }
 }
 
+/// The registers of every device are in its first window.
 fn map(descriptor: CM_PARTIAL_RESOURCE_DESCRIPTOR) {
     // SAFETY: the type names the member.
     let memory = unsafe { descriptor.u.Memory };
     let protection = PAGE_READWRITE | PAGE_NOCACHE;
     // SAFETY: as a driver would.
-    let registers = unsafe { MmMapIoSpaceEx(memory.Start, memory.Length.into(), protection) };
+    let window = unsafe { MmMapIoSpaceEx(memory.Start, memory.Length.into(), protection) };
     let mut started = STARTED.lock().unwrap();
-    started.registers = registers as usize;
-    // SAFETY: a plain number.
-    started.physical = unsafe { memory.Start.QuadPart } as u64;
+    if started.windows.is_empty() {
+        started.registers = window as usize;
+        // SAFETY: a plain number.
+        started.physical = unsafe { memory.Start.QuadPart } as u64;
+    }
+    started.windows.push((window as usize, memory.Length));
 }
 
-fn connect(pdo: PDEVICE_OBJECT, descriptor: CM_PARTIAL_RESOURCE_DESCRIPTOR) {
+/// Connects all interrupts of a descriptor: one by one, or all of the device with the first.
+fn connect_all(
+    pdo: PDEVICE_OBJECT,
+    raw: CM_PARTIAL_RESOURCE_DESCRIPTOR,
+    descriptor: CM_PARTIAL_RESOURCE_DESCRIPTOR,
+) {
+    let message = u32::from(descriptor.Flags) & CM_RESOURCE_INTERRUPT_MESSAGE != 0;
+    let count = if message {
+        // SAFETY: the raw half of a message interrupt.
+        let message = unsafe { raw.u.MessageInterrupt };
+        // SAFETY: as above.
+        unsafe { message.__bindgen_anon_1.Raw.MessageCount }.into()
+    } else {
+        1
+    };
+    let mut started = STARTED.lock().unwrap();
+    // SAFETY: the type names the member.
+    let first = unsafe { descriptor.u.Interrupt.Vector };
+    started.message = message;
+    started.descriptors.push((first, count));
+    drop(started);
+    for number in 0..count {
+        let number_of_all = STARTED.lock().unwrap().interrupts.len();
+        if number_of_all == 0 || CONNECT.load(SeqCst) == CONNECT_FULLY_SPECIFIED {
+            connect(pdo, descriptor, number, number_of_all);
+        }
+    }
+}
+
+fn connect(
+    pdo: PDEVICE_OBJECT,
+    descriptor: CM_PARTIAL_RESOURCE_DESCRIPTOR,
+    number: u32,
+    context: usize,
+) {
     let message = u32::from(descriptor.Flags) & CM_RESOURCE_INTERRUPT_MESSAGE != 0;
     let mode = if message {
         _KINTERRUPT_MODE::Latched
@@ -326,7 +385,8 @@ fn connect(pdo: PDEVICE_OBJECT, descriptor: CM_PARTIAL_RESOURCE_DESCRIPTOR) {
                     ServiceRoutine: Some(isr),
                     SynchronizeIrql: interrupt.Level as u8,
                     ShareVector: (!message).into(),
-                    Vector: interrupt.Vector,
+                    ServiceContext: context as PVOID,
+                    Vector: interrupt.Vector + number,
                     Irql: interrupt.Level as u8,
                     InterruptMode: mode,
                     ProcessorEnableMask: interrupt.Affinity,
@@ -357,9 +417,7 @@ fn connect(pdo: PDEVICE_OBJECT, descriptor: CM_PARTIAL_RESOURCE_DESCRIPTOR) {
     let status = unsafe { IoConnectInterruptEx(&raw mut parameters) };
     assert_eq!(status, STATUS_SUCCESS);
     CONNECT.store(parameters.Version, SeqCst);
-    let mut started = STARTED.lock().unwrap();
-    started.message = message;
-    started.interrupt = object as usize;
+    STARTED.lock().unwrap().interrupts.push(object as usize);
 }
 
 /// Reports the interrupt of the started device active or not.
@@ -368,7 +426,7 @@ pub fn report(active: bool) {
         Version: CONNECT.load(SeqCst),
         ..Default::default()
     };
-    parameters.ConnectionContext.Generic = STARTED.lock().unwrap().interrupt as PVOID;
+    parameters.ConnectionContext.Generic = STARTED.lock().unwrap().interrupts[0] as PVOID;
     let routine = if active {
         IoReportInterruptActive
     } else {
@@ -379,25 +437,28 @@ pub fn report(active: bool) {
 }
 
 fn stop() {
-    let (registers, interrupt) = {
+    let (windows, interrupts) = {
         let mut started = STARTED.lock().unwrap();
+        started.registers = 0;
+        started.descriptors.clear();
         (
-            std::mem::take(&mut started.registers),
-            std::mem::take(&mut started.interrupt),
+            std::mem::take(&mut started.windows),
+            std::mem::take(&mut started.interrupts),
         )
     };
-    if registers == 0 {
-        return;
+    for interrupt in interrupts {
+        let mut parameters = IO_DISCONNECT_INTERRUPT_PARAMETERS {
+            Version: CONNECT.load(SeqCst),
+            ..Default::default()
+        };
+        parameters.ConnectionContext.Generic = interrupt as PVOID;
+        // SAFETY: connected in `start`.
+        unsafe { IoDisconnectInterruptEx(&raw mut parameters) };
     }
-    let mut parameters = IO_DISCONNECT_INTERRUPT_PARAMETERS {
-        Version: CONNECT.load(SeqCst),
-        ..Default::default()
-    };
-    parameters.ConnectionContext.Generic = interrupt as PVOID;
-    // SAFETY: connected in `start`.
-    unsafe { IoDisconnectInterruptEx(&raw mut parameters) };
-    // SAFETY: mapped in `start`.
-    unsafe { MmUnmapIoSpace(registers as PVOID, 1 << 20) };
+    for (address, length) in windows {
+        // SAFETY: mapped in `start`.
+        unsafe { MmUnmapIoSpace(address as PVOID, length.into()) };
+    }
 }
 
 unsafe extern "win64" fn power(device: PDEVICE_OBJECT, irp: PIRP) -> NTSTATUS {
