@@ -3,6 +3,7 @@
 
 mod support;
 #[path = "support/wdm.rs"]
+#[expect(dead_code, reason = "the driver of the PnP tests can do more")]
 mod wdm;
 
 use std::process::ExitCode;

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use abi::card::register::{CHANNEL_CONTROL, EVENT_MESSAGE, INTERRUPT_ENABLE};
+use abi::card::{Direction, MEMORY_DEFAULT};
+
 use crate::common::{EDU, events, qemu, set_up, transfer};
 use machine_bus::fault::{Shim, ShimError};
 use machine_bus::pci::{Function, command};
 use machine_bus::{
-    Access, Board, BoardEvent, Edu, Engine, FaultyBoard, LocalBoard, MemoryConfig, PAGE_SIZE, Zone,
+    Access, Board, BoardEvent, CardDevice, CardTiming, Edu, Engine, FaultyBoard, LocalBoard,
+    MemoryConfig, PAGE_SIZE, Zone,
 };
 
 const PENDING: u64 = 0x24;
@@ -362,6 +366,57 @@ fn messages_are_dropped_delayed_and_duplicated() {
             ]
         );
     }
+}
+
+/// The card's second window is that of the table. To fill it is the system's doing, not an access of the driver's.
+#[test]
+fn each_message_of_a_table_is_the_functions() {
+    let card = CardDevice::new(MEMORY_DEFAULT, CardTiming::REAL).unwrap();
+    let board = LocalBoard::new(&MemoryConfig::default(), vec![(EDU, Box::new(card))]).unwrap();
+    let board = FaultyBoard::new(Box::new(board), EDU, None).unwrap();
+    let function = Function::new(&board, EDU);
+    let bars = function.bars().unwrap();
+    let start = board.register_window().start;
+    let windows = [start, start + bars[0].size];
+    for (bar, window) in bars.iter().zip(windows) {
+        function.assign(bar, window).unwrap();
+    }
+    let (on, off) = (command::MEMORY_SPACE | command::BUS_MASTER, 0);
+    function.change_command(on, off).unwrap();
+    let targets = [0, 1].map(|number| board.message_target(VECTOR + number));
+    let msi_x = function.msi_x().unwrap().unwrap();
+    let shim = board.shim();
+    shim.arm_plan(&"drop@2,ones@access:13".parse().unwrap())
+        .unwrap();
+    function.enable_msi_x(&msi_x, windows[1], &targets).unwrap();
+    let mut now = 0;
+    let mut send = |message| {
+        let control = (Direction::ToCard.window() + CHANNEL_CONTROL.offset()) as u64;
+        let registers = [
+            (INTERRUPT_ENABLE.offset() as u64, 0x300),
+            (EVENT_MESSAGE.offset() as u64, message),
+            (control, 0),
+            (control, 1),
+        ];
+        for (register, value) in registers {
+            board.write(windows[0] + register, 4, value).unwrap();
+        }
+        now += 1_000_000;
+        events(&board, now)
+    };
+    let vector = |vector| [BoardEvent::Message { vector }];
+    assert_eq!(send(1), vector(VECTOR + 1));
+    assert_eq!(send(0), []);
+    assert_eq!(
+        send(2),
+        vector(VECTOR),
+        "an entry without a message of its own is the first"
+    );
+    let fired: Vec<String> = shim.fired().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        fired,
+        ["fault drop@2 at 2000.000 us, access 8: message 0x61 is lost"]
+    );
 }
 
 #[test]
