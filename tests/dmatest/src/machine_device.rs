@@ -13,7 +13,7 @@ use machine::nt_sys::GUID;
 use machine::user::{
     self, Access, Completion, File, Overlapped, Process, Thread, Token, UserBuffer,
 };
-use machine::{Config, DriverSource, Machine, MachineError, Session};
+use machine::{CardServer, Config, DriverSource, Machine, MachineError, Session};
 
 use crate::cli::{self, Cli, Command};
 use crate::demo;
@@ -30,6 +30,9 @@ pub struct MachineOptions {
     /// Mebibytes of the card's memory, up to 4096.
     #[arg(long, global = true, value_name = "MIB", default_value_t = 64)]
     pub card_memory: u64,
+    /// The socket of a vfio-user server that has the card; without it one is started for card-vfio-user.
+    #[arg(long, global = true, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
     /// How it may interrupt.
     #[arg(long, global = true, value_enum, default_value_t = InterruptOption::Msi)]
     pub interrupt: InterruptOption,
@@ -88,6 +91,8 @@ pub enum DeviceOption {
     FifoNoInterrupt,
     /// The same with one request line for both directions.
     FifoSimplex,
+    /// The card, in a server over vfio-user.
+    CardVfioUser,
 }
 
 /// The ways to interrupt.
@@ -119,8 +124,12 @@ impl MachineOptions {
             DeviceOption::Fifo => machine::Device::Fifo,
             DeviceOption::FifoNoInterrupt => machine::Device::FifoWithoutInterrupt,
             DeviceOption::FifoSimplex => machine::Device::FifoSimplex,
+            DeviceOption::CardVfioUser => machine::Device::CardVfioUser,
         };
         config.card.memory = self.card_memory.saturating_mul(1 << 20);
+        if let Some(socket) = &self.socket {
+            config.card_server = CardServer::Connect(socket.clone());
+        }
         config.interrupts = match self.interrupt {
             InterruptOption::Msi => machine::Interrupts::Message,
             InterruptOption::Line => machine::Interrupts::Line,

@@ -8,12 +8,12 @@ use machine_bus::record::{RecordError, Rest};
 use machine_bus::{
     Board, BoardError, CardDevice, CardFaults, CardTiming, Edu, Engine, FaultyBoard,
     FunctionAddress, LocalBoard, MemoryConfig, QemuBoard, QemuConfig, RecordingBoard, ReplayBoard,
-    ThreadedBoard,
+    ThreadedBoard, VfioUserBoard, VfioUserConfig, VfioUserServer,
 };
 use machine_nt::mode::Mode;
 use machine_nt::{bugcheck, sched, trace};
 
-use crate::config::{Config, Device, Session};
+use crate::config::{CardServer, Config, Device, Session};
 
 /// Where the device is: in edu's slot in QEMU.
 const SLOT: FunctionAddress = FunctionAddress {
@@ -40,6 +40,8 @@ pub(crate) struct Plugged {
     pub(crate) rest: Option<Rest>,
     /// What makes the card itself fail, if it is the device.
     pub(crate) card_faults: Option<CardFaults>,
+    /// The process that serves the device, if the machine has started one.
+    pub(crate) server_process: Option<u32>,
 }
 
 impl Plugged {
@@ -58,6 +60,7 @@ impl Plugged {
         };
         let mut rest = None;
         let mut card_faults = None;
+        let mut server_process = None;
         let board: Box<dyn Board> = match (config.device, &config.session) {
             (Device::Edu, Session::Replay(path)) => {
                 let board = ReplayBoard::open(path, &config.summary())?;
@@ -93,6 +96,11 @@ impl Plugged {
                 card_faults = Some(card.faults());
                 in_process(config.mode, &memory, vec![(SLOT, Box::new(card))])?
             }
+            (Device::CardVfioUser, Session::Live) => {
+                let served = VfioUserBoard::start(&served_card(config, memory))?;
+                server_process = served.server_process();
+                Box::new(served)
+            }
             (Device::Fifo, Session::Live) => Box::new(fifo::board(&memory, Wiring::Duplex, true)?),
             (Device::FifoWithoutInterrupt, Session::Live) => {
                 Box::new(fifo::board(&memory, Wiring::Duplex, false)?)
@@ -127,7 +135,20 @@ impl Plugged {
             shim,
             rest,
             card_faults,
+            server_process,
         })
+    }
+}
+
+/// The card in the device's slot, over vfio-user.
+fn served_card(config: &Config, memory: MemoryConfig) -> VfioUserConfig {
+    let server = match &config.card_server {
+        CardServer::Start(program) => VfioUserServer::card(program.clone(), config.card.memory),
+        CardServer::Connect(socket) => VfioUserServer::Connect(socket.clone()),
+    };
+    VfioUserConfig {
+        memory,
+        ..VfioUserConfig::new(server, SLOT)
     }
 }
 

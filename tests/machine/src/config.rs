@@ -28,6 +28,8 @@ pub enum Device {
     FifoSimplex,
     /// The card in this process.
     Card,
+    /// The card in a server of its own, over vfio-user. Its time is real.
+    CardVfioUser,
 }
 
 impl Device {
@@ -41,6 +43,7 @@ impl Device {
             Self::FifoWithoutInterrupt => "fifo-without-interrupt",
             Self::FifoSimplex => "fifo-simplex",
             Self::Card => "card",
+            Self::CardVfioUser => "card-vfio-user",
         }
     }
 }
@@ -60,6 +63,23 @@ impl Default for CardConfig {
             memory: MEMORY_DEFAULT,
             timing: CardTiming::REAL,
         }
+    }
+}
+
+/// Who serves the card over vfio-user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CardServer {
+    /// This program is started: a path, or a name looked up in `PATH`. It makes a card with the memory of [`CardConfig`],
+    /// which takes no longer than it does, and ends with the machine.
+    Start(PathBuf),
+    /// The server that listens at this socket, with the card it has.
+    Connect(PathBuf),
+}
+
+impl Default for CardServer {
+    /// The project's own, built where this program was.
+    fn default() -> Self {
+        Self::Start(machine_bus::beside_this_program("card-vfio-user"))
     }
 }
 
@@ -102,6 +122,8 @@ pub struct Config {
     pub device: Device,
     /// The card, if that is the device.
     pub card: CardConfig,
+    /// Who serves the card, if it is [`Device::CardVfioUser`].
+    pub card_server: CardServer,
     /// Whether the session is recorded or replayed.
     pub session: Session,
     /// The QEMU program: a path, or a name looked up in `PATH`.
@@ -148,6 +170,7 @@ impl Config {
         Self {
             device: Device::default(),
             card: CardConfig::default(),
+            card_server: CardServer::default(),
             session: Session::default(),
             qemu: "qemu-system-x86_64".into(),
             neighbour: false,

@@ -10,7 +10,7 @@ mod schedule;
 pub mod testdriver;
 pub mod user;
 
-pub use config::{CardConfig, Config, Device, DriverSource, Interrupts, Session};
+pub use config::{CardConfig, CardServer, Config, Device, DriverSource, Interrupts, Session};
 pub use machine::{Machine, MachineError, run};
 pub use machine_bus::fault;
 pub use machine_bus::{CardFault, CardFaults, CardTiming};

@@ -153,6 +153,12 @@ impl Machine {
         self.plugged.card_faults.as_ref()
     }
 
+    /// The process that serves the device over vfio-user, if the machine has started it: killed, the device is pulled out.
+    #[must_use]
+    pub fn server_process(&self) -> Option<u32> {
+        self.plugged.server_process
+    }
+
     /// Version of the QEMU that runs the device, if one does.
     #[must_use]
     pub fn qemu_version(&self) -> Option<&str> {

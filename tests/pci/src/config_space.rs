@@ -136,7 +136,10 @@ impl ConfigSpace {
     /// Adds an MSI-X capability for `messages` messages, at most 64, whose table is at the start of a base address
     /// register's window.
     pub fn with_msi_x(mut self, messages: u16, bar: u8, pending_offset: u64) -> Self {
-        assert!((1..=64).contains(&messages) && pending_offset >= 16 * u64::from(messages));
+        assert!(
+            (1..=MessageTable::LARGEST).contains(&messages)
+                && pending_offset >= 16 * u64::from(messages)
+        );
         let start = self.add_capability(capability::MSI_X, 12);
         self.set16(start + 2, messages - 1);
         self.allow(start + 2, &(MSI_X_ENABLE | MSI_X_MASK).to_le_bytes());
@@ -366,7 +369,7 @@ impl ConfigSpace {
     pub fn has_table(&self, bar: u8) -> bool {
         self.msi_x
             .as_ref()
-            .is_some_and(|(_, table)| table.bar == bar)
+            .is_some_and(|(_, table)| table.bar() == bar)
     }
 
     /// Reads the window of the MSI-X table.

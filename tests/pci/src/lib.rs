@@ -8,7 +8,7 @@ mod express;
 mod message_table;
 
 pub use config_space::{ConfigSpace, Header};
-pub use message_table::MessageWrite;
+pub use message_table::{MessageTable, MessageWrite};
 
 /// Offsets in configuration space.
 pub mod offset {

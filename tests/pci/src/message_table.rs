@@ -16,17 +16,21 @@ const MASKED: u32 = 1;
 
 /// Entries and pending bits. They lie in the window of a base address register.
 #[derive(Clone)]
-pub(crate) struct MessageTable {
-    /// The base address register.
-    pub(crate) bar: u8,
+pub struct MessageTable {
+    bar: u8,
     /// Where its pending bits are; the table is at 0.
-    pub(crate) pending_offset: u64,
+    pending_offset: u64,
     entries: Vec<[u32; 4]>,
     pending: u64,
 }
 
 impl MessageTable {
-    pub(crate) fn new(bar: u8, pending_offset: u64, messages: u16) -> Self {
+    /// The most messages that a table may have.
+    pub const LARGEST: u16 = 64;
+
+    /// A table as at power-on, at the start of a base address register's window, with its pending bits at an offset in
+    /// the same. There are at most [`MessageTable::LARGEST`] messages.
+    pub fn new(bar: u8, pending_offset: u64, messages: u16) -> Self {
         let mut table = Self {
             bar,
             pending_offset,
@@ -37,7 +41,13 @@ impl MessageTable {
         table
     }
 
-    pub(crate) fn reset(&mut self) {
+    /// The base address register.
+    pub fn bar(&self) -> u8 {
+        self.bar
+    }
+
+    /// Back to power-on: all masked, none pending.
+    pub fn reset(&mut self) {
         self.entries.fill([0, 0, 0, MASKED]);
         self.pending = 0;
     }
@@ -46,8 +56,13 @@ impl MessageTable {
         self.entries.len() as u16
     }
 
+    /// Bytes of the entries.
+    pub fn size(&self) -> usize {
+        self.entries.len() * ENTRY as usize
+    }
+
     /// Reads 4 or 8 bytes; what is neither an entry nor a pending bit is zero.
-    pub(crate) fn read(&self, offset: u64, size: u8) -> u64 {
+    pub fn read(&self, offset: u64, size: u8) -> u64 {
         let low = u64::from(self.word(offset));
         match size {
             8 => low | u64::from(self.word(offset + 4)) << 32,
@@ -67,7 +82,7 @@ impl MessageTable {
     }
 
     /// Writes 4 or 8 bytes of an entry.
-    pub(crate) fn write(&mut self, offset: u64, size: u8, value: u64) {
+    pub fn write(&mut self, offset: u64, size: u8, value: u64) {
         self.write_word(offset, value as u32);
         if size == 8 {
             self.write_word(offset + 4, (value >> 32) as u32);
@@ -86,7 +101,7 @@ impl MessageTable {
     }
 
     /// What to write for a message; a masked one becomes pending.
-    pub(crate) fn send(&mut self, number: u16, all_masked: bool) -> Option<MessageWrite> {
+    pub fn send(&mut self, number: u16, all_masked: bool) -> Option<MessageWrite> {
         let entry = self.entries.get(usize::from(number))?;
         if all_masked || entry[CONTROL] & MASKED != 0 {
             self.pending |= 1 << number;
@@ -99,7 +114,7 @@ impl MessageTable {
     }
 
     /// The messages that are pending and no longer masked.
-    pub(crate) fn take_unmasked(&mut self) -> Vec<MessageWrite> {
+    pub fn take_unmasked(&mut self) -> Vec<MessageWrite> {
         let waiting = std::mem::take(&mut self.pending);
         (0..self.len())
             .filter(|number| waiting >> number & 1 != 0)

@@ -1,6 +1,7 @@
 //! The board: what a mainboard offers to the software that runs on it.
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
@@ -195,6 +196,29 @@ pub enum BoardError {
         program: String,
         /// The Debian package that has it.
         package: &'static str,
+    },
+    /// The program that serves a device over vfio-user is not there.
+    #[error("{program} is not there: run `cargo build -p card-vfio-user`")]
+    NotBuilt {
+        /// The program's name.
+        program: String,
+    },
+    /// Nobody serves a device at a socket.
+    #[error("no vfio-user server answers at {}", .path.display())]
+    NoServer {
+        /// Where the socket is, or is to be.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: Box<vfio_user::Error>,
+    },
+    /// A device over vfio-user is none that can be plugged in.
+    #[error("{device}: {reason}")]
+    BadDevice {
+        /// What it is called.
+        device: String,
+        /// What is wrong with it.
+        reason: &'static str,
     },
     /// The external board's program is older than what is needed.
     #[error("{program} is version {found}, at least {needed} is needed")]

@@ -17,10 +17,12 @@ mod local;
 pub mod memory;
 pub mod pci;
 pub mod platform;
+mod process;
 mod q35;
 pub mod qemu;
 pub mod record;
 pub mod system_dma;
+mod vfio_client;
 mod watch;
 
 pub use ::card::{
@@ -39,3 +41,4 @@ pub use memory::{MemoryConfig, MemoryError, PAGE_SIZE, PhysicalMemory, Zone};
 pub use pci::FunctionAddress;
 pub use qemu::{QemuBoard, QemuConfig};
 pub use record::{RecordingBoard, ReplayBoard};
+pub use vfio_client::{VfioUserBoard, VfioUserConfig, VfioUserServer, beside_this_program};

@@ -13,7 +13,7 @@ pub use enumerate::enumerate;
 pub use function::{Capability, Function, Identity, Msi};
 pub use msi_x::MsiX;
 pub use pci_config::{
-    Bar, BarKind, ConfigSpace, Header, MessageWrite, capability, command, offset,
+    Bar, BarKind, ConfigSpace, Header, MessageTable, MessageWrite, capability, command, offset,
 };
 pub use window::RegisterWindow;
 

@@ -17,7 +17,7 @@ use crate::{
     Board, BoardError, BoardEvent, FunctionAddress, Iommu, MemoryConfig, Message, PAGE_SIZE,
     PhysicalMemory, Waited, Zone, q35,
 };
-use process::{Clock, Process};
+use process::Clock;
 use qtest::{Connection, Edge};
 pub use version::Version;
 
@@ -116,7 +116,7 @@ impl QemuBoard {
         memory: &PhysicalMemory,
         clock: Clock,
     ) -> Result<(Connection, Clock), BoardError> {
-        let (process, socket) = Process::start(config, memory, clock)?;
+        let (process, socket) = process::start(config, memory, clock)?;
         let mut connection = Connection::new(process, socket, config.timeout);
         connection.command("irq_intercept_in ioapic")?;
         Ok((connection, clock))

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::process::Process;
 use crate::BoardError;
+use crate::process::Process;
 
 /// An interrupt line has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -49,8 +49,8 @@ pub enum RecordError {
         /// What is wrong.
         reason: &'static str,
     },
-    /// The board is in this process: it needs no record to go the same way again.
-    #[error("only a session with an external board is worth recording")]
+    /// The board is in this process and needs no record to go the same way again, or its device is not in a QEMU.
+    #[error("only a session with a device in QEMU can be recorded")]
     NotExternal,
     /// The machine is not set up as the one that was recorded, so it would go another way.
     #[error("the record is of another machine: recorded is `{recorded}`, this is `{found}`")]

@@ -12,10 +12,10 @@ use machine_bus::{
 use crate::common::events;
 use std::time::Duration;
 
-const CARD: FunctionAddress = FunctionAddress::new(0, 4, 0);
+pub const CARD: FunctionAddress = FunctionAddress::new(0, 4, 0);
 
 /// The vectors that messages arrive with.
-const VECTOR: u8 = 0x50;
+pub const VECTOR: u8 = 0x50;
 
 fn board() -> LocalBoard {
     let card = CardDevice::new(MEMORY_DEFAULT, CardTiming::REAL).unwrap();
@@ -23,7 +23,7 @@ fn board() -> LocalBoard {
 }
 
 /// Gives the card's windows addresses, and turns it on.
-fn set_up(board: &dyn Board) -> [u64; 2] {
+pub fn set_up(board: &dyn Board) -> [u64; 2] {
     let function = Function::new(board, CARD);
     let bars = function.bars().unwrap();
     let kinds: Vec<_> = bars
@@ -47,13 +47,13 @@ fn set_up(board: &dyn Board) -> [u64; 2] {
     addresses
 }
 
-fn capability_at(board: &dyn Board, id: u8) -> u16 {
+pub fn capability_at(board: &dyn Board, id: u8) -> u16 {
     let function = Function::new(board, CARD);
     function.capability(id).unwrap().unwrap().offset
 }
 
 /// Turns MSI-X on, with a vector for each message.
-fn enable_messages(board: &dyn Board, table: u64) {
+pub fn enable_messages(board: &dyn Board, table: u64) {
     for number in 0..3 {
         let message = board.message_target(VECTOR + number);
         let entry = table + 16 * u64::from(number);
@@ -66,7 +66,7 @@ fn enable_messages(board: &dyn Board, table: u64) {
 }
 
 /// A channel with rings of 16 entries in a page that is mapped for the card at the same address.
-fn enable_channel(board: &dyn Board, registers: u64, direction: Direction) -> u64 {
+pub fn enable_channel(board: &dyn Board, registers: u64, direction: Direction) -> u64 {
     let page = board.memory().allocate(Zone::High, 1).unwrap()[0];
     if let Some(iommu) = board.iommu() {
         iommu
@@ -156,7 +156,7 @@ fn the_card_is_an_endpoint_of_pci_express() {
     assert_eq!(board.config_read(CARD, 0x100, 4).unwrap(), 0);
     assert_eq!(board.config_read(CARD, 0xffc, 4).unwrap(), 0);
     let [registers, _] = set_up(&board);
-    assert_eq!(board.read(registers, 4).unwrap(), IDENTITY.into());
+    assert_eq!(board.read(registers, 4).unwrap(), u64::from(IDENTITY));
 }
 
 #[test]
@@ -283,7 +283,7 @@ fn without_bus_mastering_no_access_reaches_the_board() {
 }
 
 /// Waits until the board reports something.
-fn next_events(board: &ThreadedBoard) -> Vec<BoardEvent> {
+pub fn next_events(board: &dyn Board) -> Vec<BoardEvent> {
     for _ in 0..100 {
         let events = events(board, 0);
         if !events.is_empty() {
@@ -296,15 +296,20 @@ fn next_events(board: &ThreadedBoard) -> Vec<BoardEvent> {
 
 #[test]
 fn on_a_thread_of_its_own_the_card_tells_of_completions_that_are_there() {
-    const PAGES: u64 = 256;
-
     let card = CardDevice::new(MEMORY_DEFAULT, CardTiming::IMMEDIATE).unwrap();
     let board = ThreadedBoard::new(&MemoryConfig::default(), vec![(CARD, Box::new(card))]).unwrap();
-    let [registers, table] = set_up(&board);
-    enable_messages(&board, table);
+    pass_pages_on(&board);
+}
+
+/// Sends pages through a card that has a thread of its own: when it interrupts, data and completion are there.
+pub fn pass_pages_on(board: &dyn Board) {
+    const PAGES: u64 = 256;
+
+    let [registers, table] = set_up(board);
+    enable_messages(board, table);
     let memory = board.memory();
     let pages = memory.allocate(Zone::High, PAGES as usize).unwrap();
-    let channels = Direction::ALL.map(|direction| enable_channel(&board, registers, direction));
+    let channels = Direction::ALL.map(|direction| enable_channel(board, registers, direction));
     for (index, page) in (0..).zip(&pages) {
         memory.fill(*page, 4096, index as u8).unwrap();
     }
@@ -323,7 +328,7 @@ fn on_a_thread_of_its_own_the_card_tells_of_completions_that_are_there() {
             let doorbell = (direction.window() + register::DOORBELL.offset()) as u64;
             board.write(registers + doorbell, 4, round + 1).unwrap();
             let vector = VECTOR + 1 + direction.index() as u8;
-            assert_eq!(next_events(&board), [BoardEvent::Message { vector }]);
+            assert_eq!(next_events(board), [BoardEvent::Message { vector }]);
             let mut completion = [0; Completion::SIZE];
             let at = page + 0x800 + round % 16 * Completion::SIZE as u64;
             memory.read(at, &mut completion).unwrap();

@@ -10,3 +10,4 @@ mod local;
 mod qemu;
 mod replay;
 mod threaded;
+mod vfio_user;
