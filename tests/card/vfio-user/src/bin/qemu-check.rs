@@ -224,7 +224,10 @@ impl<'a> Rig<'a> {
         }
         self.turn_on()?;
         let identity = self.board.read(self.registers, 4)?;
-        ensure!(identity == IDENTITY.into(), "it says it is {identity:#x}");
+        ensure!(
+            identity == u64::from(IDENTITY),
+            "it says it is {identity:#x}"
+        );
         Ok(())
     }
 
@@ -359,7 +362,7 @@ impl<'a> Rig<'a> {
         let register = self.registers + register::INTERRUPT_CAUSE.offset() as u64;
         let causes = self.board.read(register, 4)?;
         let expected: u32 = Causes::completion(direction).bits();
-        ensure!(causes == expected.into(), "causes {causes:#x}");
+        ensure!(causes == u64::from(expected), "causes {causes:#x}");
         let released = BoardEvent::Line {
             line,
             asserted: false,
