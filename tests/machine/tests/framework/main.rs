@@ -10,6 +10,7 @@
 
 mod deferred;
 mod interrupts;
+mod messages;
 mod objects;
 mod power;
 mod queues;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         queues::tests,
         requests::tests,
         interrupts::tests,
+        messages::tests,
         deferred::tests,
         stack::tests,
     ]
