@@ -40,7 +40,7 @@ impl Default for Plan {
         Self {
             enablers: 0,
             queue: |_| {},
-            read: |_, request| HELD.with_borrow_mut(|held| held.push(request)),
+            read: |_, request| hold(request),
             stop: |request, _| unsafe { ddi!(WdfRequestStopAcknowledge(request, 0)) },
             isr,
             before: |_| {},
@@ -80,6 +80,11 @@ pub fn fail(name: &'static str) {
 /// Forgets the enablers of a device that has gone.
 pub fn forget() {
     ENABLERS.take();
+}
+
+/// Puts a request into the driver's hands.
+pub fn hold(request: WDFREQUEST) {
+    HELD.with_borrow_mut(|held| held.push(request));
 }
 
 /// Takes the oldest request out of the driver's hands.

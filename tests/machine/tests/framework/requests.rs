@@ -8,6 +8,7 @@ use machine::nt_sys::*;
 
 use crate::recorder::{self, Opened, Plan, complete_oldest, record, recorded, take_held};
 
+const MULTIPLE_COMPLETION: u32 = 0x44;
 const WDF_VIOLATION: u32 = 0x10D;
 /// First parameters of [`WDF_VIOLATION`], and the second of the last.
 const INVALID_HANDLE: u64 = 5;
@@ -22,8 +23,16 @@ pub fn tests(suite: Suite) -> Suite {
         )
         .stops(
             "a_request_completed_twice",
-            bug_check(WDF_VIOLATION).p1(INVALID_HANDLE),
+            bug_check(WDF_VIOLATION)
+                .p1(INVALID_HANDLE)
+                .says("who completes one twice does this"),
             a_request_completed_twice,
+        )
+        .stops(
+            "a_request_completed_while_it_is_being_completed",
+            bug_check(MULTIPLE_COMPLETION)
+                .says("is completed while somebody else is completing it"),
+            a_request_completed_while_it_is_being_completed,
         )
         .stops(
             "more_information_than_the_buffer_holds",
@@ -87,6 +96,38 @@ fn a_request_completed_twice() {
         assert!(read.has_ended());
         ddi!(WdfRequestComplete(request, STATUS_SUCCESS));
     });
+}
+
+/// The handle is good still, and so is the IRP, when the request's children are cleaned up.
+fn a_request_completed_while_it_is_being_completed() {
+    unsafe extern "win64" fn cleanup(_object: WDFOBJECT) {
+        complete_oldest(STATUS_SUCCESS);
+    }
+    recorder::opened(
+        Plan {
+            read: |_, request| unsafe {
+                recorder::hold(request);
+                recorder::hold(request);
+                let mut attributes = WDF_OBJECT_ATTRIBUTES {
+                    Size: size_of::<WDF_OBJECT_ATTRIBUTES>() as ULONG,
+                    ExecutionLevel: _WDF_EXECUTION_LEVEL::WdfExecutionLevelInheritFromParent,
+                    SynchronizationScope:
+                        _WDF_SYNCHRONIZATION_SCOPE::WdfSynchronizationScopeInheritFromParent,
+                    ParentObject: request.cast(),
+                    EvtCleanupCallback: Some(cleanup),
+                    ..Default::default()
+                };
+                let mut child = ptr::null_mut();
+                let status = ddi!(WdfObjectCreate(&mut attributes, &mut child));
+                assert_eq!(status, STATUS_SUCCESS);
+            },
+            ..Plan::default()
+        },
+        |_, device| {
+            let _read = device.read(8);
+            complete_oldest(STATUS_SUCCESS);
+        },
+    );
 }
 
 /// Completes a read of 8 bytes with `information`.

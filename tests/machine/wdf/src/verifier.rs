@@ -3,13 +3,11 @@
 use std::ffi::c_void;
 
 use crate::flat::*;
-use machine_nt::exports::{DbgBreakPoint, KeBugCheckEx, KeGetCurrentIrql};
+use machine_nt::bugcheck;
+use machine_nt::exports::{DbgBreakPoint, KeGetCurrentIrql};
 
 use crate::globals::DriverGlobals;
 use crate::trace;
-
-/// Bug check 0x10D.
-pub(crate) const WDF_VIOLATION: u32 = 0x10D;
 
 /// Stops the machine with `WDF_VIOLATION` (`code`, `p2`, `p3`, the driver's globals) and says why.
 pub(crate) fn bug_check(
@@ -20,16 +18,16 @@ pub(crate) fn bug_check(
     why: &str,
 ) -> ! {
     trace::fatal(globals, why);
-    // SAFETY: never returns.
-    unsafe {
-        KeBugCheckEx(
-            WDF_VIOLATION as _,
-            code as _,
-            p2 as _,
-            p3 as _,
-            std::ptr::from_ref(globals) as usize as _,
-        )
-    }
+    bugcheck::stop(
+        bugcheck::code::WDF_VIOLATION,
+        [
+            code as u64,
+            p2 as u64,
+            p3 as u64,
+            std::ptr::from_ref(globals) as u64,
+        ],
+        why,
+    )
 }
 
 /// Stops with 0x10D/4 if a pointer the DDI needs is null (`FxPointerNotNull`).
@@ -109,17 +107,21 @@ pub(crate) fn request_fatal(
 
 /// Stops as the kernel does for a bad address: the real framework would follow a null pointer here.
 pub(crate) fn access_violation(globals: &DriverGlobals, why: &str) -> ! {
-    const DRIVER_IRQL_NOT_LESS_OR_EQUAL: u32 = 0xD1;
-    const KMODE_EXCEPTION_NOT_HANDLED: u32 = 0x1E;
     // STATUS_ACCESS_VIOLATION, extended with its sign as an exception's code is.
     const ACCESS_VIOLATION: u64 = 0xFFFF_FFFF_C000_0005;
     trace::fatal(globals, why);
     // SAFETY: callable at any IRQL.
     let irql = u32::from(unsafe { KeGetCurrentIrql() });
     if irql >= DISPATCH_LEVEL {
-        // SAFETY: never returns.
-        unsafe { KeBugCheckEx(DRIVER_IRQL_NOT_LESS_OR_EQUAL as _, 0, irql as _, 0, 0) }
+        bugcheck::stop(
+            bugcheck::code::DRIVER_IRQL_NOT_LESS_OR_EQUAL,
+            [0, irql.into(), 0, 0],
+            why,
+        )
     }
-    // SAFETY: never returns.
-    unsafe { KeBugCheckEx(KMODE_EXCEPTION_NOT_HANDLED as _, ACCESS_VIOLATION, 0, 0, 0) }
+    bugcheck::stop(
+        bugcheck::code::KMODE_EXCEPTION_NOT_HANDLED,
+        [ACCESS_VIOLATION, 0, 0, 0],
+        why,
+    )
 }

@@ -331,7 +331,11 @@ pub unsafe extern "win64" fn KeGetProcessorNumberFromIndex(
 /// # Safety
 /// None.
 pub unsafe extern "win64" fn KeBugCheckEx(code: ULONG, p1: u64, p2: u64, p3: u64, p4: u64) -> ! {
-    bugcheck::stop(code, [p1, p2, p3, p4], "KeBugCheckEx was called")
+    bugcheck::stop(
+        code,
+        [p1, p2, p3, p4],
+        "a driver, or the framework, has called KeBugCheckEx",
+    )
 }
 
 /// DbgBreakPoint: there is no debugger.

@@ -42,12 +42,17 @@ fn encode(index: usize, generation: usize) -> usize {
 }
 
 impl Table {
-    fn slot(&mut self, handle: usize) -> Option<(usize, &mut Slot)> {
+    /// Which slot a handle names.
+    fn index(handle: usize) -> Option<usize> {
         let low = handle & ((1 << GENERATION_SHIFT) - 1);
         if low & ((1 << ALIGNMENT_BITS) - 1) != 0 {
             return None;
         }
-        let index = (low >> ALIGNMENT_BITS).checked_sub(1)?;
+        (low >> ALIGNMENT_BITS).checked_sub(1)
+    }
+
+    fn slot(&mut self, handle: usize) -> Option<(usize, &mut Slot)> {
+        let index = Self::index(handle)?;
         let slot = self.slots.get_mut(index)?;
         (slot.generation == handle >> GENERATION_SHIFT).then_some((index, slot))
     }
@@ -85,6 +90,15 @@ pub(crate) fn find(handle: usize) -> Option<Arc<dyn Object>> {
     table(|table| table.slot(handle).and_then(|(_, slot)| slot.object.clone()))
 }
 
+/// Whether there was once an object behind `handle`, as far as its slot tells.
+fn was_valid(handle: usize) -> bool {
+    table(|table| {
+        Table::index(handle)
+            .and_then(|index| table.slots.get(index))
+            .is_some_and(|slot| (1..slot.generation).contains(&(handle >> GENERATION_SHIFT)))
+    })
+}
+
 /// Every object alive, for the dump of a bug check. None if the table is in use.
 pub(crate) fn all() -> Option<Vec<Arc<dyn Object>>> {
     let table = TABLE.try_lock().ok()?;
@@ -101,7 +115,15 @@ fn invalid(globals: &'static DriverGlobals, handle: usize, wanted: Kind) -> ! {
     let found = match find(handle) {
         Some(object) => format!("the handle is a {}", object.header().kind().name()),
         None if handle == 0 => "the handle is NULL".to_owned(),
-        None => "the handle is stale or was never valid".to_owned(),
+        None if was_valid(handle) => format!(
+            "the handle is stale: its object has been deleted{}",
+            if wanted == Kind::Request {
+                ", as a request is when it is completed; who completes one twice does this"
+            } else {
+                ""
+            }
+        ),
+        None => "there has never been such a handle".to_owned(),
     };
     verifier::bug_check(
         globals,

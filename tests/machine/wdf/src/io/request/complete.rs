@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use machine_nt::bugcheck;
+
 use crate::flat::*;
 
 use super::{Flags, Owner, Request};
@@ -51,13 +53,14 @@ impl Request {
     /// Completes: cleanup callbacks, checks, the IRP, the queue's bookkeeping, the end of the object.
     ///
     /// IRQL <= `DISPATCH_LEVEL`. Stops with 0x10D/6/4 (verifier) if more bytes are reported than the buffer holds, with 0x10D/3 if
-    /// somebody still refers to the IRP: a DMA transaction that executes, or memory taken from the request.
+    /// somebody still refers to the IRP: a DMA transaction that executes, or memory taken from the request; with 0x44 if
+    /// somebody else is completing it.
     pub(crate) fn complete(self: &Arc<Self>, status: NTSTATUS) {
         let irp = self.irp();
+        self.claim_completion(irp);
         if self.globals().verifier_on() {
             self.verify_completion(irp, status);
         }
-        self.with(|state| state.completed = true);
         self.forget_input_copy(irp);
         let shown = visible_status(status);
         if shown != status {
@@ -95,6 +98,22 @@ impl Request {
         object::delete_early_disposed(self);
     }
 
+    /// The second to complete a request finds, in Windows, an IRP that the first has completed or is about to.
+    fn claim_completion(&self, irp: Irp) {
+        if self.with(|state| std::mem::replace(&mut state.completed, true)) {
+            bugcheck::stop(
+                bugcheck::code::MULTIPLE_IRP_COMPLETE_REQUESTS,
+                [irp.raw() as u64, 0, 0, 0],
+                format_args!(
+                    "WDFREQUEST {:p}, IRP {:p}, is completed while somebody else is completing it: a request has one owner, who \
+                     completes it once",
+                    self.handle(),
+                    irp.raw(),
+                ),
+            );
+        }
+    }
+
     fn check_irp_references(&self, irp: Irp) {
         let references = self.irp_references.load(Ordering::SeqCst);
         if references == 0 {
@@ -117,8 +136,6 @@ impl Request {
 
     /// What the verifier looks at (`VerifyCompleteInternal`).
     fn verify_completion(&self, irp: Irp, status: NTSTATUS) {
-        // Reported; the completion goes on.
-        let _ = self.verify_not_completed();
         let flags = self.with(|state| state.flags);
         if flags.contains(Flags::DRIVER_CANCELABLE) && !flags.contains(Flags::CANCELLED) {
             trace::error(
