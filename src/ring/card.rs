@@ -200,7 +200,7 @@ impl PowerEvents for RingCard {
     /// No transfer is left from before.
     fn fill(&self) -> Result<()> {
         for engine in self.engines() {
-            engine.close();
+            engine.close(NtStatus::DEVICE_NOT_READY);
             engine.forget();
         }
         Ok(())
@@ -237,7 +237,7 @@ impl PowerEvents for RingCard {
     /// The channels stop, and the card leaves the bus. It may be gone altogether, or not be started at all.
     fn disable(&self) -> Result<()> {
         for engine in self.engines() {
-            engine.close();
+            engine.close(NtStatus::DEVICE_NOT_READY);
         }
         let Some(started) = self.started.enter() else {
             return Ok(());

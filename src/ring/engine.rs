@@ -18,7 +18,6 @@ use super::drain::Reaper;
 use super::memory::Rings;
 use super::registers::Registers;
 use super::{MAXIMUM_ELEMENTS, SLOTS};
-use crate::hw::Fault;
 
 /// A transfer that is in the descriptor ring.
 pub(super) struct Flight {
@@ -35,8 +34,8 @@ pub(super) struct Flight {
 struct Submission {
     /// The position after the last descriptor.
     producer: u32,
-    /// The channel takes transfers.
-    open: bool,
+    /// The channel takes transfers; or what those end with that come all the same.
+    open: Result<()>,
 }
 
 /// One channel of the card.
@@ -71,7 +70,7 @@ impl Engine {
             free: AtomicU32::new(u32::MAX >> (u32::BITS - SLOTS)),
             submission: SpinLock::new(Submission {
                 producer: 0,
-                open: false,
+                open: Err(NtStatus::DEVICE_NOT_READY),
             }),
             order: [const { AtomicU8::new(0) }; SLOTS as usize],
             submitted: AtomicU32::new(0),
@@ -134,14 +133,15 @@ impl Engine {
             registers.start(self.direction, &self.rings, moderation);
             *submission = Submission {
                 producer: 0,
-                open: true,
+                open: Ok(()),
             };
         });
     }
 
-    /// Lets no transfer in from now on.
-    pub(super) fn close(&self) {
-        self.submission.with(|submission| submission.open = false);
+    /// Lets no transfer in from now on; those that come all the same end with `status`.
+    pub(super) fn close(&self, status: NtStatus) {
+        self.submission
+            .with(|submission| submission.open = Err(status));
     }
 
     /// Forgets what was in the ring: the channel is closed, and nothing is in flight.
@@ -164,19 +164,19 @@ impl Engine {
         transfer: Transaction<Executing>,
         span: Span,
         list: &ScatterGather<'_>,
-    ) -> Result<(), (Transaction<Executing>, Fault)> {
+    ) -> Result<(), (Transaction<Executing>, NtStatus)> {
         let count = list.count();
         let bytes: u64 = list.iter().map(|piece| u64::from(piece.length)).sum();
         let Some(channel) = self.slot(slot) else {
-            return Err((transfer, Fault::Contradiction));
+            return Err((transfer, NtStatus::INTERNAL_ERROR));
         };
         // More than that has not been reserved.
         if count == 0 || count > MAXIMUM_ELEMENTS || bytes != u64::from(span.length()) {
-            return Err((transfer, Fault::Contradiction));
+            return Err((transfer, NtStatus::INTERNAL_ERROR));
         }
         self.submission.with(|submission| {
-            if !submission.open {
-                return Err((transfer, Fault::Busy));
+            if let Err(status) = submission.open {
+                return Err((transfer, status));
             }
             let old = submission.producer;
             let new = old.wrapping_add(count);
@@ -230,7 +230,7 @@ impl Engine {
     pub(super) fn abort(&self, registers: &Registers, slot: u32) {
         // With the lock, it is either not in its slot yet, and is seen to be unwanted when it is put in; or published.
         self.submission.with(|submission| {
-            if submission.open {
+            if submission.open.is_ok() {
                 registers.abort(self.direction, slot);
             }
         });

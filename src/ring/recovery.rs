@@ -69,7 +69,7 @@ impl RingCard {
         };
         if gone {
             for engine in self.engines() {
-                engine.close();
+                engine.close(NtStatus::DEVICE_REMOVED);
                 self.clear_out(engine, NtStatus::DEVICE_REMOVED);
             }
         }
@@ -109,7 +109,7 @@ impl RingCard {
         let Some(started) = self.started.enter() else {
             return Err(NtStatus::DEVICE_NOT_READY);
         };
-        engine.close();
+        engine.close(NtStatus::IO_DEVICE_ERROR);
         match started.registers.stop(engine.direction) {
             Ok(()) => {
                 self.clear_out(engine, NtStatus::IO_DEVICE_ERROR);
@@ -124,7 +124,7 @@ impl RingCard {
     /// Resets the card; what is in flight ends with `status`.
     fn reset(&self, started: &Started, status: NtStatus) -> Result<()> {
         for engine in self.engines() {
-            engine.close();
+            engine.close(status);
         }
         let outcome = started.registers.reset();
         if matches!(outcome, Err(Fault::Busy | Fault::Contradiction)) {
@@ -139,6 +139,7 @@ impl RingCard {
             Err(fault) => fault.status(),
         };
         for engine in self.engines() {
+            engine.close(status);
             self.clear_out(engine, status);
             engine.forget();
         }

@@ -17,7 +17,6 @@ use kmdf::{NtStatus, Request, log};
 use super::card::RingCard;
 use super::engine::Engine;
 use super::recovery::TICKS;
-use crate::hw::Fault;
 use crate::outcome::status_of;
 
 /// What travels along with a transaction in one word: where in the card's memory the request begins, and its slot.
@@ -141,9 +140,9 @@ impl RingCard {
         ticket: Ticket,
         direction: Direction,
         list: &ScatterGather<'_>,
-    ) -> Result<(), (Transaction<Executing>, Fault)> {
+    ) -> Result<(), (Transaction<Executing>, NtStatus)> {
         let Some(started) = self.started.enter() else {
-            return Err((transfer, Fault::Gone));
+            return Err((transfer, NtStatus::DEVICE_REMOVED));
         };
         // Where this transfer lies in the card's memory. It cannot lie outside, as the request does not; but what
         // is told to a card is checked where it is told.
@@ -154,7 +153,7 @@ impl RingCard {
                 let engine = self.engine(direction);
                 engine.submit(&started.registers, ticket.slot, transfer, span, list)
             }
-            Ok(None) | Err(_) => Err((transfer, Fault::Contradiction)),
+            Ok(None) | Err(_) => Err((transfer, NtStatus::INTERNAL_ERROR)),
         }
     }
 }
@@ -186,10 +185,12 @@ impl DmaEvents for RingCard {
                 self.watch();
                 true
             }
-            Err((transfer, fault)) => {
-                log::failure(c"transferring", fault.status());
-                self.counters.hardware_errors.increment();
-                let concluded = channel.fail(transfer, fault.status());
+            Err((transfer, status)) => {
+                if status != NtStatus::CANCELLED {
+                    log::failure(c"transferring", status);
+                    self.counters.hardware_errors.increment();
+                }
+                let concluded = channel.fail(transfer, status);
                 self.conclude(engine, ticket.slot, concluded);
                 false
             }

@@ -1,4 +1,4 @@
-//! The real driver in the machine: dmacard.sys against QEMU's edu and against edu's twin.
+//! The real driver in the machine: dmacard.sys against QEMU's edu, edu's twin, and the card.
 //!
 //! `DMACARD_SYS` names the image; `cargo xtask test` builds it and sets the variable.
 
@@ -14,7 +14,9 @@ use harness::Suite;
 use machine::user::{Access, Token};
 use machine::{Config, Interrupts};
 
-use support::{FREE, Requests, SYSTEMS, System, WINDOW, open, round_trip, verify_all};
+use support::{
+    CARDS, FREE, FREE_CARDS, Requests, SYSTEMS, System, WINDOW, open, round_trip, verify_all,
+};
 
 /// A test, to be run in each system.
 type Test = (&'static str, fn(System));
@@ -51,6 +53,15 @@ const EVERYWHERE: [Test; 15] = [
         pulled_out_with_requests_under_way,
     ),
     ("remove_and_unload", remove_and_unload),
+];
+
+/// What is about edu: its window, its limits, and one request at a time.
+const ABOUT_EDU: [&str; 5] = [
+    "info",
+    "demo",
+    "requests_are_split",
+    "buffers_beyond_reach_are_bounced",
+    "pulled_out_with_requests_under_way",
 ];
 
 /// What counts on a transfer lasting longer than what the test does meanwhile: not so in real time.
@@ -90,11 +101,24 @@ fn main() -> ExitCode {
             .filter(|(name, _)| *name != NEEDS_SLOW_TRANSFERS);
         indifferent.map(move |(name, test)| (format!("{}::{name}", system.name), system, test))
     });
-    let variations = VARIATIONS.map(|(name, configure)| {
-        let system = SYSTEMS[2].configured(configure);
-        let test: fn(System) = verify_everything;
-        (format!("variation::{name}"), system, test)
+    let cards = CARDS.into_iter().chain(FREE_CARDS).flat_map(|system| {
+        let others = EVERYWHERE
+            .into_iter()
+            .filter(|(name, _)| !ABOUT_EDU.contains(name));
+        others.map(move |(name, test)| (format!("{}::{name}", system.name), system, test))
     });
+    let variations = [("variation", SYSTEMS[2]), ("card_variation", CARDS[0])]
+        .into_iter()
+        .flat_map(|(group, system)| {
+            VARIATIONS.map(|(name, configure)| {
+                let test: fn(System) = verify_everything;
+                (
+                    format!("{group}::{name}"),
+                    system.configured(configure),
+                    test,
+                )
+            })
+        });
     let seeds = SEEDS.map(|seed| {
         let system = SYSTEMS[2 + seed as usize % 2].seeded(seed);
         let test: fn(System) = verify_everything;
@@ -108,6 +132,7 @@ fn main() -> ExitCode {
     everywhere
         .chain(free)
         .chain(atomics)
+        .chain(cards)
         .chain(variations)
         .chain(seeds)
         .fold(

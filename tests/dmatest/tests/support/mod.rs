@@ -85,6 +85,12 @@ pub const CARDS: [System; 2] = [
     System::new("card_line", Board::Card, Interrupts::Line),
 ];
 
+/// The ring card in real time.
+pub const FREE_CARDS: [System; 2] = [
+    System::new("free_card_msi", Board::Card, Interrupts::Message).free_running(),
+    System::new("free_card_line", Board::Card, Interrupts::Line).free_running(),
+];
+
 impl System {
     const fn new(name: &'static str, board: Board, interrupts: Interrupts) -> Self {
         Self {

@@ -1,0 +1,380 @@
+//! The real driver when the ring card has to stop, hangs, lies or goes away.
+//!
+//! `DMACARD_SYS` names the image; `cargo xtask test` builds it and sets the variable.
+
+mod support;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use abi::card::Direction::{FromCard, ToCard};
+use abi::ioctl::RESET;
+use abi::statistics::Statistics;
+use dmatest::machine_device::MachineDevice;
+use dmatest::{Device, Direction, query_statistics};
+use harness::Suite;
+use machine::Machine;
+use machine::user::{Overlapped, Win32Error};
+use machine::{CardFault as Fault, CardFaults as Faults};
+
+use support::{CARDS, System, open, round_trip};
+
+/// A test, to be run in each system.
+type Test = (&'static str, fn(System));
+
+macro_rules! tests {
+    ($($test:ident)*) => { [$((stringify!($test), $test)),*] };
+}
+
+const EVERYWHERE: [Test; 17] = tests! {
+    a_hung_transfer_times_out_and_the_next_one_works
+    a_channel_that_does_not_answer_aborts_is_started_again
+    cancelled_while_the_card_hangs_it_is_aborted
+    cancelled_at_any_time_it_ends_once
+    cancelled_for_want_of_map_registers
+    suspend_while_waiting_for_map_registers
+    a_lost_interrupt_costs_time_only
+    interrupts_too_many_do_no_harm
+    a_lie_costs_the_card_a_reset
+    a_lie_about_one_of_many_ends_them_all
+    a_card_that_does_not_come_out_of_its_reset_fails
+    memory_that_cannot_be_read_is_an_error_of_the_request
+    reset_of_an_idle_card
+    reset_ends_what_is_under_way
+    suspend_with_a_hung_card
+    pulled_out_with_requests_under_way
+    pulled_out_while_the_card_hangs
+};
+
+fn main() -> ExitCode {
+    CARDS
+        .into_iter()
+        .flat_map(|system| {
+            EVERYWHERE.map(|(name, test)| (format!("{}::{name}", system.name), system, test))
+        })
+        .fold(
+            Suite::new().limit(Duration::from_secs(120)),
+            |suite, (name, system, test)| suite.passes(name, move || test(system)),
+        )
+        .main()
+}
+
+const ABORTED: Result<usize, Win32Error> = Err(Win32Error::OPERATION_ABORTED);
+const TIMED_OUT: Result<usize, Win32Error> = Err(Win32Error(121));
+const IO_DEVICE: Result<usize, Win32Error> = Err(Win32Error(1117));
+const REMOVED: Result<usize, Win32Error> = Err(Win32Error(dmatest::Win32Error::DEVICE_REMOVED.0));
+
+/// Bytes of the requests: several pages.
+const LENGTH: usize = 20_000;
+
+fn faults(machine: &Machine) -> &Faults {
+    machine.card_faults().expect("the device is the card")
+}
+
+fn begin(device: &MachineDevice, direction: Direction) -> Overlapped {
+    let buffer = device.buffer(LENGTH).expect("memory");
+    device.start(direction, 0, buffer, 0..LENGTH)
+}
+
+fn result(request: Overlapped) -> Result<usize, Win32Error> {
+    request.wait().result
+}
+
+fn statistics(device: &MachineDevice) -> Statistics {
+    query_statistics(device).expect("GET_STATISTICS")
+}
+
+fn reset(device: &MachineDevice) -> Result<usize, Win32Error> {
+    device
+        .control(RESET, &[], &mut [])
+        .map_err(|error| Win32Error(error.0))
+}
+
+/// Nothing is in flight, and both channels work: every request has been counted once.
+fn in_order(device: &MachineDevice) -> Statistics {
+    round_trip(device, 7, 3000, 5);
+    let counted = statistics(device);
+    assert_eq!(
+        counted.requests,
+        counted.completed + counted.cancelled + counted.failed,
+        "{counted:?}"
+    );
+    counted
+}
+
+/// The abort is answered: one request is lost, those after it are carried out.
+fn a_hung_transfer_times_out_and_the_next_one_works(system: System) {
+    system.run(|machine, device| {
+        for (channel, direction) in [(ToCard, Direction::Write), (FromCard, Direction::Read)] {
+            faults(machine).arm(Fault::Hang(channel));
+            let requests: Vec<_> = (0..4).map(|_| begin(device, direction)).collect();
+            let results: Vec<_> = requests.into_iter().map(result).collect();
+            assert_eq!(results, [TIMED_OUT, Ok(LENGTH), Ok(LENGTH), Ok(LENGTH)]);
+        }
+        assert_eq!(in_order(device).timeouts, 2);
+    });
+}
+
+/// The abort is not: what the channel has in its ring is lost, the other channel loses nothing.
+fn a_channel_that_does_not_answer_aborts_is_started_again(system: System) {
+    system.run(|machine, device| {
+        faults(machine).arm(Fault::Stick(FromCard));
+        let reads: Vec<_> = (0..3).map(|_| begin(device, Direction::Read)).collect();
+        let write = begin(device, Direction::Write);
+        assert_eq!(result(write), Ok(LENGTH));
+        let results: Vec<_> = reads.into_iter().map(result).collect();
+        assert_eq!(results, [TIMED_OUT, IO_DEVICE, IO_DEVICE]);
+        assert_eq!(in_order(device).timeouts, 1);
+    });
+}
+
+fn cancelled_while_the_card_hangs_it_is_aborted(system: System) {
+    system.run(|machine, device| {
+        faults(machine).arm(Fault::Hang(ToCard));
+        let first = begin(device, Direction::Write);
+        let second = begin(device, Direction::Write);
+        machine.sleep(Duration::from_millis(1));
+        assert!(!first.has_ended(), "the card hangs");
+        first.cancel().expect("under way");
+        assert_eq!(result(first), ABORTED);
+        assert_eq!(result(second), Ok(LENGTH));
+        let counted = in_order(device);
+        assert_eq!((counted.cancelled, counted.failed), (1, 0));
+    });
+}
+
+/// Whenever the cancel comes, the request ends once: done, or cancelled.
+fn cancelled_at_any_time_it_ends_once(system: System) {
+    system.run(|machine, device| {
+        let mut seen = [false; 2];
+        for microseconds in 0..60 {
+            let requests = [Direction::Write, Direction::Read].map(|way| begin(device, way));
+            machine.sleep(Duration::from_nanos(microseconds * 300));
+            for request in &requests {
+                // It may have ended already.
+                let _ = request.cancel();
+            }
+            for request in requests {
+                match result(request) {
+                    Ok(length) => {
+                        assert_eq!(length, LENGTH);
+                        seen[0] = true;
+                    }
+                    aborted => {
+                        assert_eq!(aborted, ABORTED);
+                        seen[1] = true;
+                    }
+                }
+            }
+        }
+        assert!(seen[0], "none is done");
+        in_order(device);
+    });
+}
+
+fn cancelled_for_want_of_map_registers(system: System) {
+    system.run(|machine, device| {
+        let occupied = machine.occupy_map_registers();
+        let requests: Vec<_> = (0..4).map(|_| begin(device, Direction::Write)).collect();
+        machine.sleep(Duration::from_millis(10));
+        for request in &requests {
+            // Without map registers to wait for, it is done.
+            let _ = request.cancel();
+        }
+        for request in requests {
+            let ended = result(request);
+            assert!([ABORTED, Ok(LENGTH)].contains(&ended), "{ended:?}");
+        }
+        drop(occupied);
+        in_order(device);
+    });
+}
+
+fn suspend_while_waiting_for_map_registers(system: System) {
+    system.run(|machine, device| {
+        let occupied = machine.occupy_map_registers();
+        let requests: Vec<_> = (0..4).map(|_| begin(device, Direction::Read)).collect();
+        machine.suspend().expect("asleep");
+        drop(occupied);
+        machine.resume().expect("awake");
+        for request in requests {
+            assert_eq!(result(request), Ok(LENGTH));
+        }
+        in_order(device);
+    });
+}
+
+/// The timer finds the completion.
+fn a_lost_interrupt_costs_time_only(system: System) {
+    system.run(|machine, device| {
+        faults(machine).arm(Fault::DropInterrupt);
+        assert_eq!(result(begin(device, Direction::Write)), Ok(LENGTH));
+        assert_eq!(faults(machine).struck(), [Fault::DropInterrupt]);
+        assert_eq!(in_order(device).failed, 0);
+    });
+}
+
+fn interrupts_too_many_do_no_harm(system: System) {
+    system.run(|machine, device| {
+        for _ in 0..5 {
+            faults(machine).arm(Fault::DuplicateInterrupt);
+            assert_eq!(result(begin(device, Direction::Read)), Ok(LENGTH));
+        }
+        assert_eq!(in_order(device).hardware_errors, 0);
+    });
+}
+
+/// Every field of a completion, and completions too many and too few.
+const LIES: [Fault; 11] = [
+    Fault::Tag(ToCard, 1),
+    Fault::Tag(ToCard, u32::MAX),
+    Fault::Count(ToCard, 1),
+    Fault::Count(ToCard, -1),
+    Fault::Count(ToCard, i64::MAX),
+    Fault::Outcome(ToCard, 0x7fff_ffff),
+    Fault::Outcome(ToCard, 0x55),
+    Fault::Consumer(ToCard, 1),
+    Fault::Consumer(ToCard, -1),
+    Fault::Consumer(ToCard, i32::MIN),
+    Fault::DuplicateCompletion(ToCard),
+];
+
+/// What a lie is told about fails, unless the lie is one completion too many; then the card works again.
+fn a_lie_costs_the_card_a_reset(system: System) {
+    system.run(|machine, device| {
+        for lie in LIES {
+            faults(machine).arm(lie);
+            let ended = result(begin(device, Direction::Write));
+            if matches!(lie, Fault::DuplicateCompletion(_)) {
+                assert_eq!(ended, Ok(LENGTH));
+                machine.sleep(Duration::from_millis(500));
+            } else {
+                assert_eq!(ended, IO_DEVICE, "{lie:?}");
+            }
+            assert_eq!(faults(machine).struck().last(), Some(&lie));
+            in_order(device);
+        }
+    });
+}
+
+/// A completion that is not written is noticed by the next one; and all that the card has at that time is lost.
+fn a_lie_about_one_of_many_ends_them_all(system: System) {
+    system.run(|machine, device| {
+        for fault in [Fault::DropCompletion(FromCard), Fault::Tag(FromCard, 3)] {
+            faults(machine).arm(fault);
+            let requests: Vec<_> = (0..40).map(|_| begin(device, Direction::Read)).collect();
+            let results: Vec<_> = requests.into_iter().map(result).collect();
+            assert_eq!(results[0], IO_DEVICE);
+            assert!(
+                results
+                    .iter()
+                    .all(|ended| [IO_DEVICE, Ok(LENGTH)].contains(ended)),
+                "{results:?}"
+            );
+            in_order(device);
+        }
+    });
+}
+
+/// It is put off the bus, and its driver reports it as failed.
+fn a_card_that_does_not_come_out_of_its_reset_fails(system: System) {
+    system.run_machine(|machine| {
+        machine.start().expect("started");
+        let device = open(machine);
+        faults(machine).arm(Fault::EndlessReset);
+        faults(machine).arm(Fault::Tag(ToCard, 1));
+        let requests: Vec<_> = (0..4).map(|_| begin(&device, Direction::Write)).collect();
+        for request in requests {
+            assert!(result(request).is_err());
+        }
+        drop(device);
+        machine.finish_removals();
+    });
+}
+
+fn memory_that_cannot_be_read_is_an_error_of_the_request(system: System) {
+    system.run(|machine, device| {
+        faults(machine).arm(Fault::Outcome(FromCard, 4));
+        let first = begin(device, Direction::Read);
+        let second = begin(device, Direction::Read);
+        // A status that is known, with a count that fits: it is believed.
+        assert_eq!(result(first), IO_DEVICE);
+        assert_eq!(result(second), Ok(LENGTH));
+        assert_eq!(in_order(device).hardware_errors, 1);
+    });
+}
+
+fn reset_of_an_idle_card(system: System) {
+    system.run(|_, device| {
+        for _ in 0..3 {
+            assert_eq!(reset(device), Ok(0));
+            in_order(device);
+        }
+    });
+}
+
+/// What the card is at work on is cancelled; what waits in the queues is carried out.
+fn reset_ends_what_is_under_way(system: System) {
+    system.run(|machine, device| {
+        faults(machine).arm(Fault::Stick(ToCard));
+        faults(machine).arm(Fault::Stick(FromCard));
+        let ways = [Direction::Write, Direction::Read];
+        let requests: Vec<_> = (0..80)
+            .map(|index| begin(device, ways[index % 2]))
+            .collect();
+        machine.sleep(Duration::from_millis(1));
+        assert_eq!(reset(device), Ok(0));
+        let results: Vec<_> = requests.into_iter().map(result).collect();
+        let cancelled = results.iter().filter(|ended| **ended == ABORTED).count();
+        let done = results.iter().filter(|ended| **ended == Ok(LENGTH)).count();
+        assert_eq!((cancelled, done), (64, 16), "{results:?}");
+        in_order(device);
+    });
+}
+
+/// The transition waits for the time limit, and the card works after it.
+fn suspend_with_a_hung_card(system: System) {
+    system.run(|machine, device| {
+        faults(machine).arm(Fault::Stick(ToCard));
+        let request = begin(device, Direction::Write);
+        machine.sleep(Duration::from_millis(1));
+        machine.suspend().expect("asleep");
+        machine.resume().expect("awake");
+        assert_eq!(result(request), TIMED_OUT);
+        in_order(device);
+    });
+}
+
+/// Every request ends, and the driver goes once the handle is closed.
+fn pulled_out_with_requests_under_way(system: System) {
+    system.run_machine(|machine| {
+        machine.start().expect("started");
+        let device = open(machine);
+        let ways = [Direction::Write, Direction::Read];
+        let requests: Vec<_> = (0..80)
+            .map(|index| begin(&device, ways[index % 2]))
+            .collect();
+        machine.surprise_remove().expect("pulled out");
+        for request in requests {
+            let ended = result(request);
+            assert!([Ok(LENGTH), REMOVED, ABORTED].contains(&ended), "{ended:?}");
+        }
+        drop(device);
+        machine.finish_removals();
+    });
+}
+
+fn pulled_out_while_the_card_hangs(system: System) {
+    system.run_machine(|machine| {
+        machine.start().expect("started");
+        let device = open(machine);
+        faults(machine).arm(Fault::Stick(ToCard));
+        let first = begin(&device, Direction::Write);
+        let second = begin(&device, Direction::Write);
+        machine.sleep(Duration::from_millis(1));
+        machine.surprise_remove().expect("pulled out");
+        assert_eq!((result(first), result(second)), (REMOVED, REMOVED));
+        drop(device);
+        machine.finish_removals();
+    });
+}
