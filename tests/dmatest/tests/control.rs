@@ -14,7 +14,7 @@ use dmatest::machine_device::MachineDevice;
 use dmatest::{Device, Direction, query_statistics};
 use harness::Suite;
 use machine::inf::{RegistryData, RegistryValue};
-use machine::user::{Overlapped, Win32Error};
+use machine::user::{Overlapped, Win32Error, now};
 use machine::{Config, Device as Board, Interrupts, Machine};
 
 use support::{SYSTEMS, System, open, round_trip};
@@ -49,7 +49,6 @@ const EVERYWHERE: [Test; 21] = tests! {
     an_engine_that_is_busy_at_the_start_is_not_used
     a_transfer_that_cannot_be_programmed_fails
     a_transfer_that_went_wrong_fails
-
 };
 
 /// What needs a device that takes its time in the machine's time: not QEMU, whose own clock runs ahead.
@@ -131,15 +130,23 @@ fn in_order(device: &MachineDevice) -> Statistics {
 fn cancelled_between_its_transfers_it_ends_after_one(system: System) {
     system.run(move |_, device| {
         let request = read(device, 3000);
-        request.cancel().expect("under way");
+        let cancelled = request.cancel();
+        let twin = system.board == Board::EduTwin;
+        // QEMU's clock runs on: it may have finished any number of transfers by now.
+        assert!(cancelled == Ok(()) || !twin);
         assert!(
-            !request.has_ended(),
+            !twin || !request.has_ended(),
             "the device still writes to the buffer"
         );
-        assert_eq!(result(request), ABORTED);
+        let result = result(request);
         let counted = statistics(device);
-        // QEMU may have finished the first before it was cancelled.
-        assert!((1..3).contains(&counted.transfers), "{counted:?}");
+        if result == Ok(3000) && !twin {
+            assert_eq!((counted.transfers, counted.cancelled), (3, 0));
+            return;
+        }
+        assert_eq!(result, ABORTED);
+        let expected = if twin { 1..2 } else { 1..3 };
+        assert!(expected.contains(&counted.transfers), "{counted:?}");
         assert_eq!(counted.bytes_read, 1024 * counted.transfers);
         assert_eq!(in_order(device).cancelled, 1);
     });
@@ -160,10 +167,15 @@ fn cancelled_in_its_last_transfer_it_is_done(system: System) {
 /// From before the first transfer to after the last.
 fn cancelled_at_any_time_it_ends_once(system: System) {
     system.run(|machine, device| {
+        const STEPS: u64 = 40;
         let mut ended = [0_u64; 2];
-        for step in 0..40 {
+        for step in 0..=STEPS {
             let request = read(device, 3000);
             machine.sleep(Duration::from_micros(8_500 * step));
+            // QEMU may be slow, but it gets there.
+            while step == STEPS && !request.has_ended() {
+                machine.sleep(TRANSFER);
+            }
             // It may have ended already.
             let _ = request.cancel();
             match result(request) {
@@ -182,12 +194,16 @@ fn cancelled_at_any_time_it_ends_once(system: System) {
 
 fn cancelled_while_it_waits_the_driver_never_sees_it(system: System) {
     system.run(|_, device| {
-        let requests: Vec<_> = (0..4).map(|_| read(device, 1000)).collect();
-        requests[2].cancel().expect("waiting");
+        // So far back in the queue that QEMU's clock does not get there meanwhile.
+        let requests: Vec<_> = (0..10).map(|_| read(device, 1000)).collect();
+        requests[8].cancel().expect("waiting");
         let results: Vec<_> = requests.into_iter().map(result).collect();
-        assert_eq!(results, [Ok(1000), Ok(1000), ABORTED, Ok(1000)]);
+        let (cancelled, done): (Vec<_>, Vec<_>) =
+            (0..10).zip(results).partition(|(index, _)| *index == 8);
+        assert_eq!(cancelled, [(8, ABORTED)]);
+        assert!(done.iter().all(|(_, result)| *result == Ok(1000)));
         let counted = in_order(device);
-        assert_eq!((counted.requests, counted.cancelled), (5, 0));
+        assert_eq!((counted.requests, counted.cancelled), (9 + 2, 0));
     });
 }
 
@@ -276,18 +292,18 @@ fn a_stuck_engine_fails_the_device(system: System) {
     });
 }
 
-/// Zero means the default, and what is too short or too long is brought within limits.
+/// Zero means the default, which is five seconds.
 fn limits_that_make_no_sense(system: System) {
     let zero = system.configured(|config| limit(config, 0));
-    zero.run(|machine, device| {
+    zero.run(move |machine, device| {
         round_trip(device, 0, 3000, 0);
         arm(machine, "hang");
-        let request = read(device, 100);
-        machine.sleep(Duration::from_millis(4900));
-        assert!(!request.has_ended());
-        machine.sleep(Duration::from_millis(200));
-        assert!(request.has_ended());
-        assert_eq!(result(request), TIMED_OUT);
+        let begun = now();
+        assert_eq!(result(read(device, 100)), TIMED_OUT);
+        let milliseconds = (now() - begun).as_millis();
+        // With QEMU time is real, and the host may be slow, but never early.
+        assert!(milliseconds >= 4990, "{milliseconds}");
+        assert!(milliseconds < 5200 || system.board == Board::Edu);
     });
 }
 
