@@ -20,6 +20,7 @@
 
 mod child;
 mod expect;
+mod program;
 
 use std::env;
 use std::process::ExitCode;
@@ -28,6 +29,7 @@ use std::time::Duration;
 use libtest_mimic::{Arguments, Trial};
 
 pub use expect::{BugCheck, Expectation, MachineStop, bug_check, machine_stop};
+pub use program::built;
 
 /// Exit code of a machine that stopped with a Windows bug check.
 pub const BUG_CHECK_EXIT: i32 = 86;

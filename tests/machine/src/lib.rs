@@ -14,6 +14,7 @@ pub use config::{CardConfig, CardServer, Config, Device, DriverSource, Interrupt
 pub use machine::{Machine, MachineError, run};
 pub use machine_bus::fault;
 pub use machine_bus::{CardFault, CardFaults, CardTiming};
+pub use machine_hal::pnp::Phase;
 pub use machine_nt::bugcheck;
 pub use machine_nt::ex::pool::fail_allocation;
 pub use machine_nt::failure;

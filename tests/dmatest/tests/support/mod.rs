@@ -10,7 +10,7 @@ use dmatest::pattern::{Pattern, difference};
 use dmatest::{Device, Direction, query_info, verify};
 use machine::nt_sys::GUID;
 use machine::user::{Overlapped, Token, Win32Error};
-use machine::{Config, Device as Board, DriverSource, Interrupts, Machine, Mode};
+use machine::{CardServer, Config, Device as Board, DriverSource, Interrupts, Machine, Mode};
 
 /// Bytes of edu's memory that every QEMU can move.
 pub const WINDOW: u64 = abi::edu::USABLE as u64;
@@ -79,10 +79,12 @@ pub const FREE: [System; 2] = [
     System::new("free_line", Board::EduTwin, Interrupts::Line).free_running(),
 ];
 
-/// The ring card.
-pub const CARDS: [System; 2] = [
+/// The ring card, in this process and in a server over vfio-user.
+pub const CARDS: [System; 4] = [
     System::new("card_msi", Board::Card, Interrupts::Message),
     System::new("card_line", Board::Card, Interrupts::Line),
+    System::new("served_msi", Board::CardVfioUser, Interrupts::Message),
+    System::new("served_line", Board::CardVfioUser, Interrupts::Line),
 ];
 
 /// The ring card in real time.
@@ -132,6 +134,9 @@ impl System {
     pub fn run_machine(self, test: impl FnOnce(&Machine) + 'static) {
         let mut config = Config::new(DriverSource::Image(self.image.path()));
         config.device = self.board;
+        if self.board == Board::CardVfioUser {
+            config.card_server = CardServer::Start(harness::built("card-vfio-user"));
+        }
         config.interrupts = self.interrupts;
         config.seed = self.seed;
         if self.mode == Mode::FreeRunning {

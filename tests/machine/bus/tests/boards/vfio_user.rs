@@ -11,7 +11,6 @@ use card_vfio_user::Server;
 use machine_bus::pci::{self, Function, command};
 use machine_bus::{
     Board, BoardError, BoardEvent, CardTiming, VfioUserBoard, VfioUserConfig, VfioUserServer,
-    beside_this_program,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -20,20 +19,12 @@ use crate::card::{
 };
 use crate::common::events;
 
-/// The server's program, built from what is there now.
+/// The server's program.
 fn program() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let build = || {
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--package", "card-vfio-user"]);
-        cargo.args(["--bin", "card-vfio-user"]);
-        if !cfg!(debug_assertions) {
-            cargo.arg("--release");
-        }
-        assert!(cargo.status().unwrap().success());
-        beside_this_program("card-vfio-user")
-    };
-    BUILT.get_or_init(build).clone()
+    BUILT
+        .get_or_init(|| harness::built("card-vfio-user"))
+        .clone()
 }
 
 /// The card with the usual memory, in a server that is started.
