@@ -16,7 +16,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub struct Options {
     /// The device to measure.
-    #[arg(long, default_value = "edu-twin")]
+    #[arg(long, default_value = "card")]
     device: String,
     /// Print one JSON object on standard output, and nothing else.
     #[arg(long)]

@@ -12,7 +12,7 @@ use machine_nt::mm;
 
 /// Most pages that user buffers may have at a time: each is a mapping of its own, and the host's kernel allows a
 /// process 65,530 of these.
-const MAXIMUM_PAGES: usize = 16 * 1024;
+const MAXIMUM_PAGES: usize = 24 * 1024;
 
 /// Where user buffers come from.
 #[derive(Debug)]
