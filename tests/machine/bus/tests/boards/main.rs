@@ -11,3 +11,4 @@ mod qemu;
 mod replay;
 mod threaded;
 mod vfio_user;
+mod vfio_user_differential;
