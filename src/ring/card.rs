@@ -2,8 +2,8 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use abi::card::Direction;
 use abi::card::register::Moderation;
+use abi::card::{Direction, MESSAGES};
 use kmdf::bus::BusInterface;
 use kmdf::device::{DeviceEvents, RequestKind};
 use kmdf::dma::{Enabler, EnablerConfig, PowerEvents, Profile};
@@ -38,7 +38,9 @@ pub(crate) struct RingCard {
     /// The hardware, between `EvtDevicePrepareHardware` and `EvtDeviceReleaseHardware`.
     pub(super) started: Rundown<Started>,
     pub(super) enabler: Enabler,
-    pub(super) interrupt: Interrupt,
+    /// One for each message, as far as they are granted: the channels', and that for errors. A single one, or a line, is the
+    /// first's.
+    pub(super) interrupts: [Interrupt; MESSAGES as usize],
     /// Looks after time limits while transfers are in flight.
     pub(super) watchdog: Timer,
     /// The timer is running, or will be started.
@@ -88,7 +90,7 @@ impl RingCard {
         let reads =
             add_transfers(&device, RequestKind::Read).or_log(c"creating the queue of reads")?;
         let resets = add_controls(&device).or_log(c"creating the queues of control requests")?;
-        let interrupt = Interrupt::create(&device).or_log(c"creating the interrupt")?;
+        let interrupts = add_interrupts(&device).or_log(c"creating the interrupts")?;
         let watchdog = Timer::create(&device).or_log(c"creating the timer")?;
         let recovery = WorkItem::create(&device).or_log(c"creating the work item")?;
         device.set_context(Self {
@@ -97,7 +99,7 @@ impl RingCard {
             from_card,
             started: Rundown::new(),
             enabler,
-            interrupt,
+            interrupts,
             watchdog,
             watched: AtomicBool::new(false),
             limit: watch::limit(driver.parameter(watch::LIMIT_NAME)),
@@ -114,6 +116,12 @@ impl RingCard {
         device
             .create_interface(interface())
             .or_log(c"creating the device interface")
+    }
+
+    /// The interrupt that is connected however few messages there are.
+    pub(super) const fn interrupt(&self) -> &Interrupt {
+        let [first, ..] = &self.interrupts;
+        first
     }
 
     /// Both channels.
@@ -139,6 +147,15 @@ fn add_transfers(device: &Device<RingCard>, kind: RequestKind) -> Result<Queue> 
     Ok(queue)
 }
 
+/// The framework hands out messages in the order in which the interrupts were made.
+fn add_interrupts(device: &Device<RingCard>) -> Result<[Interrupt; MESSAGES as usize]> {
+    Ok([
+        Interrupt::create(device)?,
+        Interrupt::create(device)?,
+        Interrupt::create(device)?,
+    ])
+}
+
 /// As for every device of the driver: those that need no power, and from there those that wait for the hardware.
 fn add_controls(device: &Device<RingCard>) -> Result<Queue> {
     let controls = QueueConfig::new(Dispatch::Parallel)
@@ -161,7 +178,7 @@ impl DeviceEvents for RingCard {
         let started = Started {
             registers,
             bus,
-            signal: self.interrupt.signal(),
+            signal: self.interrupt().signal(),
         };
         self.started
             .open(started)

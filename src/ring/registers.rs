@@ -3,10 +3,10 @@
 use abi::card::register::{
     ABORT_TAG, CHANNEL_CONTROL, CHANNEL_STATUS, CHANNEL_WINDOW_LENGTH, COMPLETION_RING, CONTROL,
     Causes, ChannelControl, ChannelStatus, Control, DESCRIPTOR_RING, DOORBELL, ENTRIES,
-    IDENTIFICATION, INTERRUPT_CAUSE, INTERRUPT_ENABLE, LENGTH_LIMIT, MEMORY_SIZE, MODERATION,
-    Moderation, RING_LIMIT, SHADOW, WINDOW_LENGTH,
+    EVENT_MESSAGE, IDENTIFICATION, INTERRUPT_CAUSE, INTERRUPT_ENABLE, LENGTH_LIMIT, MEMORY_SIZE,
+    MESSAGE, MODERATION, Moderation, RING_LIMIT, SHADOW, WINDOW_LENGTH,
 };
-use abi::card::{Direction, IDENTITY, RESET_LIMIT_US};
+use abi::card::{Direction, IDENTITY, MESSAGES, RESET_LIMIT_US};
 use abi::window::Window;
 use kmdf::resources::{MemoryResource, ResourceList};
 use kmdf::{DeviceGone, IoSpace, NtStatus, Result, thread};
@@ -93,6 +93,7 @@ impl Registers {
         } else {
             Causes::empty()
         };
+        self.card.write(EVENT_MESSAGE, u32::from(MESSAGES - 1));
         self.card.write(INTERRUPT_ENABLE, causes);
     }
 
@@ -116,6 +117,8 @@ impl Registers {
         channel.write(SHADOW, rings.shadow.address().to_bits());
         channel.write(ENTRIES, RING_ENTRIES);
         channel.write(MODERATION, moderation);
+        // A number for which there is no message means the first.
+        channel.write(MESSAGE, direction.index() as u32);
         channel.write(
             CHANNEL_CONTROL,
             ChannelControl::ENABLE
