@@ -125,7 +125,7 @@ fn class() {
 #[test]
 fn missing_sections() {
     assert_eq!(broken("[Card_Interrupts]", "[Card_Messages]"), [1203, 2083]);
-    assert_eq!(broken("Card_Install,PCI", "Install,PCI"), [1203, 2083]);
+    assert_eq!(broken("= Card_Install,", "= Install,"), [1203, 2083]);
     assert_eq!(broken("= Models,", "= Cards,"), [1203, 2083]);
     assert_eq!(
         broken("dmacard,Card_Framework", "dmacard,Framework"),
