@@ -214,8 +214,12 @@ impl Pair {
 fn happened(events: Vec<BoardEvent>) -> Vec<BoardEvent> {
     let mut kept = Vec::new();
     for event in events {
-        let message = matches!(event, BoardEvent::Message { .. });
-        if !matches!(event, BoardEvent::DmaFault { .. }) && !(message && kept.contains(&event)) {
+        let keep = match event {
+            BoardEvent::DmaFault { .. } => false,
+            BoardEvent::Message { .. } => !kept.contains(&event),
+            _ => true,
+        };
+        if keep {
             kept.push(event);
         }
     }
