@@ -1,8 +1,9 @@
 //! Control requests: what the card is, and what it has done, which needs neither the hardware nor power; and the way to
 //! those that do.
 
+use abi::card::register::Moderation;
 use abi::info::{DeviceInfo, InterruptKind};
-use abi::ioctl::{GET_INFO, GET_STATISTICS, RESET};
+use abi::ioctl::{GET_INFO, GET_STATISTICS, RESET, SET_MODERATION};
 use kmdf::context::ContextType;
 use kmdf::dma::{Direction, EnablerConfig};
 use kmdf::interrupt::Signal;
@@ -24,6 +25,11 @@ pub(crate) trait Controlled: ControlEvents {
     /// The queue of requests that need the hardware, and wait for it.
     fn waiting(&self) -> &Queue;
 
+    /// Sets interrupt moderation, as [`SET_MODERATION`] says.
+    fn moderate(&self, _moderation: Moderation) -> Result<()> {
+        Err(NtStatus::INVALID_DEVICE_REQUEST)
+    }
+
     /// Carries out a control request, or sends it where it waits.
     fn control(&self, request: Request, code: u32) {
         let outcome = match code {
@@ -36,6 +42,13 @@ pub(crate) trait Controlled: ControlEvents {
                 }
                 return;
             }
+            SET_MODERATION => request
+                .read_input()
+                .and_then(|[a, b, c, d]| {
+                    let count = u16::from_le_bytes([a, b]);
+                    self.moderate(Moderation::new(count, u16::from_le_bytes([c, d])))
+                })
+                .map(|()| 0),
             GET_STATISTICS => answer(&request, self.counters().snapshot().as_bytes()),
             _ => Err(NtStatus::INVALID_DEVICE_REQUEST),
         };

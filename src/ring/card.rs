@@ -11,6 +11,7 @@ use kmdf::driver::Driver;
 use kmdf::interrupt::Signal;
 use kmdf::log::{self, LogFailure};
 use kmdf::queue::{Dispatch, QueueConfig};
+use kmdf::registers::Value;
 use kmdf::resources::{Resource, ResourceList};
 use kmdf::rundown::Rundown;
 use kmdf::{
@@ -60,8 +61,8 @@ pub(crate) struct RingCard {
     /// Control requests whose handlers wait.
     pub(crate) resets: Queue,
     pub(crate) counters: Counters,
-    /// Interrupt moderation of both channels.
-    pub(super) moderation: Moderation,
+    /// Interrupt moderation of both channels: the word of a [`Moderation`].
+    pub(super) moderation: AtomicU32,
 }
 
 /// What a card has while it is started.
@@ -111,7 +112,7 @@ impl RingCard {
             reads,
             resets,
             counters: Counters::default(),
-            moderation: Moderation::default(),
+            moderation: AtomicU32::new(moderation(driver).into_word()),
         })?;
         device
             .create_interface(interface())
@@ -129,12 +130,29 @@ impl RingCard {
         [&self.to_card, &self.from_card]
     }
 
+    /// How completions are gathered into interrupts.
+    pub(super) fn moderation(&self) -> Moderation {
+        Moderation::from_word(self.moderation.load(Ordering::Acquire))
+    }
+
     /// Looks after both channels. IRQL <= DISPATCH_LEVEL.
     pub(super) fn look(&self) {
         for engine in self.engines() {
             engine.look(self);
         }
     }
+}
+
+/// What the registry says about interrupt moderation; without it, every completion may interrupt.
+fn moderation(driver: Driver) -> Moderation {
+    let value = |name| {
+        let value = driver.parameter(name).unwrap_or(0);
+        u16::try_from(value).unwrap_or(u16::MAX)
+    };
+    Moderation::new(
+        value(kmdf::wide!("ModerationCount")),
+        value(kmdf::wide!("ModerationTime")),
+    )
 }
 
 /// A direction's queue hands out as many requests as its channel has slots.

@@ -1,8 +1,12 @@
 //! What the card is, for control requests.
 
+use core::sync::atomic::Ordering;
+
+use abi::card::register::Moderation;
 use abi::info::{DeviceInfo, DeviceKind};
 use kmdf::dma::{Direction, EnablerConfig};
 use kmdf::queue::ControlEvents;
+use kmdf::registers::Value;
 use kmdf::{NtStatus, Queue, Request, Result};
 
 use super::SLOTS;
@@ -23,6 +27,18 @@ impl Controlled for RingCard {
 
     fn waiting(&self) -> &Queue {
         &self.resets
+    }
+
+    fn moderate(&self, moderation: Moderation) -> Result<()> {
+        self.moderation
+            .store(moderation.into_word(), Ordering::Release);
+        // A card that is not started gets it when it is.
+        if let Some(started) = self.started.enter() {
+            for engine in self.engines() {
+                started.registers.moderate(engine.direction, moderation);
+            }
+        }
+        Ok(())
     }
 
     fn info(&self) -> Result<DeviceInfo> {

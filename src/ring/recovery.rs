@@ -56,7 +56,7 @@ impl RingCard {
     /// Starts both channels, and lets the card interrupt.
     pub(super) fn open(&self, started: &Started) {
         for engine in self.engines() {
-            engine.open(&started.registers, self.moderation);
+            engine.open(&started.registers, self.moderation());
         }
         started.registers.enable_interrupts(true);
     }
@@ -114,7 +114,7 @@ impl RingCard {
             Ok(()) => {
                 self.clear_out(engine, NtStatus::IO_DEVICE_ERROR);
                 engine.forget();
-                engine.open(&started.registers, self.moderation);
+                engine.open(&started.registers, self.moderation());
                 Ok(())
             }
             Err(_) => self.reset(&started, NtStatus::IO_DEVICE_ERROR),

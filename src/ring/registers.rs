@@ -142,6 +142,11 @@ impl Registers {
         }
     }
 
+    /// Sets how completions are gathered into interrupts, from now on.
+    pub(super) fn moderate(&self, direction: Direction, moderation: Moderation) {
+        self.channel(direction).write(MODERATION, moderation);
+    }
+
     /// Tells a channel to look at the producer.
     pub(super) fn ring(&self, direction: Direction, producer: u32) {
         self.channel(direction).write(DOORBELL, producer);

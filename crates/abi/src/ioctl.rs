@@ -53,6 +53,13 @@ pub const GET_STATISTICS: u32 = ctl_code(DEVICE_TYPE, 0x801, Method::Buffered, A
 /// be used again, and with an error if it cannot be brought to that: the device has failed then.
 pub const RESET: u32 = ctl_code(DEVICE_TYPE, 0x802, Method::Buffered, Access::Write);
 
+/// Sets how a card gathers completions into interrupts. Input: a count of completions and a time in microseconds, 16 bits
+/// each, as [`register::Moderation`](crate::card::register::Moderation) describes them; no output. Needs access for
+/// writing. A device without moderation refuses it.
+///
+/// It counts at once, and until the device is removed.
+pub const SET_MODERATION: u32 = ctl_code(DEVICE_TYPE, 0x810, Method::Buffered, Access::Write);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,5 +80,6 @@ mod tests {
         assert_eq!(GET_INFO, 0x0022_6000);
         assert_eq!(GET_STATISTICS, 0x0022_6004);
         assert_eq!(RESET, 0x0022_a008);
+        assert_eq!(SET_MODERATION, 0x0022_a040);
     }
 }

@@ -101,6 +101,7 @@ functions! {
     fn WdfRequestMarkCancelableEx(request: WDFREQUEST, cancel: PFN_WDF_REQUEST_CANCEL) -> NTSTATUS = PFN_WDFREQUESTMARKCANCELABLEEX[WdfRequestMarkCancelableExTableIndex];
     fn WdfRequestUnmarkCancelable(request: WDFREQUEST) -> NTSTATUS = PFN_WDFREQUESTUNMARKCANCELABLE[WdfRequestUnmarkCancelableTableIndex];
     fn WdfRequestStopAcknowledge(request: WDFREQUEST, requeue: BOOLEAN) = PFN_WDFREQUESTSTOPACKNOWLEDGE[WdfRequestStopAcknowledgeTableIndex];
+    fn WdfRequestRetrieveInputBuffer(request: WDFREQUEST, minimum_length: usize, buffer: *mut PVOID, length: *mut usize) -> NTSTATUS = PFN_WDFREQUESTRETRIEVEINPUTBUFFER[WdfRequestRetrieveInputBufferTableIndex];
     fn WdfRequestRetrieveOutputBuffer(request: WDFREQUEST, minimum_length: usize, buffer: *mut PVOID, length: *mut usize) -> NTSTATUS = PFN_WDFREQUESTRETRIEVEOUTPUTBUFFER[WdfRequestRetrieveOutputBufferTableIndex];
     fn WdfRequestCompleteWithInformation(request: WDFREQUEST, status: NTSTATUS, information: ULONG_PTR) = PFN_WDFREQUESTCOMPLETEWITHINFORMATION[WdfRequestCompleteWithInformationTableIndex];
 

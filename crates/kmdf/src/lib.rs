@@ -51,6 +51,7 @@ pub mod turn;
 pub mod unicode;
 
 pub use mmio::{DeviceGone, Mmio};
+pub use registers;
 pub use status::{NtStatus, Result};
 
 #[cfg(windows)]

@@ -189,6 +189,27 @@ impl Request {
         }
     }
 
+    /// The first bytes of the input buffer of a buffered control request. IRQL <= DISPATCH_LEVEL.
+    ///
+    /// # Errors
+    ///
+    /// `STATUS_BUFFER_TOO_SMALL` if the buffer is shorter.
+    pub fn read_input<const LENGTH: usize>(&self) -> Result<[u8; LENGTH]> {
+        let mut buffer = core::ptr::null_mut();
+        // SAFETY: the request is valid; the length is not asked for.
+        let status = unsafe {
+            ddi::WdfRequestRetrieveInputBuffer(
+                self.raw,
+                LENGTH,
+                &raw mut buffer,
+                core::ptr::null_mut(),
+            )
+        };
+        NtStatus::from_code(status).ok()?;
+        // SAFETY: success means a buffer of the system's of at least that many bytes, which is the request's alone.
+        Ok(unsafe { buffer.cast::<[u8; LENGTH]>().read_unaligned() })
+    }
+
     /// Copies `bytes` into the output buffer of a buffered control request. IRQL <= DISPATCH_LEVEL.
     ///
     /// # Errors

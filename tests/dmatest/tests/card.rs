@@ -11,7 +11,8 @@ use dmatest::demo::DemoOptions;
 use dmatest::machine_device::MachineDevice;
 use dmatest::{Device, Direction, demo, query_info, query_statistics};
 use harness::Suite;
-use machine::{Device as Board, Interrupts, Phase};
+use machine::inf::{RegistryData, RegistryValue};
+use machine::{Config, Device as Board, Interrupts, Phase};
 
 use support::{CARDS, System, open, round_trip, verify_all};
 
@@ -22,7 +23,10 @@ macro_rules! tests {
     ($($test:ident)*) => { [$((stringify!($test), $test)),*] };
 }
 
-const EVERYWHERE: [Test; 5] = tests! {
+const EVERYWHERE: [Test; 8] = tests! {
+    every_transfer_is_split_where_the_documentation_says
+    interrupts_are_gathered_on_request
+    interrupts_are_gathered_as_the_registry_says
     it_says_what_it_is
     every_check_of_verify_holds
     a_large_file_comes_back
@@ -51,6 +55,61 @@ fn main() -> ExitCode {
             |suite, (name, system, test)| suite.passes(name, move || test(system)),
         )
         .main()
+}
+
+/// A mebibyte is one transfer, from wherever in a page it starts; a byte more is two.
+fn every_transfer_is_split_where_the_documentation_says(system: System) {
+    system.run(|_, device| {
+        let limit = query_info(device).expect("GET_INFO").maximum_transfer as usize;
+        assert_eq!(limit, 1 << 20);
+        let transfers = || query_statistics(device).expect("GET_STATISTICS").transfers;
+        for (length, shift, expected) in [(limit, 0, 1), (limit, 4095, 1), (limit + 1, 1, 2)] {
+            let before = transfers();
+            round_trip(device, 3, length, shift);
+            assert_eq!(transfers() - before, 2 * expected);
+        }
+    });
+}
+
+/// How many interrupts 32 writes at a time take.
+fn interrupts_of_many(device: &MachineDevice) -> u64 {
+    counted(|| write(device, 32, 65_536)).2
+}
+
+fn interrupts_are_gathered_on_request(system: System) {
+    system.run(|_, device| {
+        let each = interrupts_of_many(device);
+        let [count, time] = [16_u16, 4000].map(u16::to_le_bytes);
+        let input = [count[0], count[1], time[0], time[1]];
+        device
+            .control(abi::ioctl::SET_MODERATION, &input, &mut [])
+            .expect("SET_MODERATION");
+        let gathered = interrupts_of_many(device);
+        assert!(2 * gathered < each, "{gathered} after {each}");
+        let short = device.control(abi::ioctl::SET_MODERATION, &input[..3], &mut []);
+        assert_eq!(short, Err(dmatest::Win32Error::INSUFFICIENT_BUFFER));
+    });
+}
+
+fn interrupts_are_gathered_as_the_registry_says(system: System) {
+    system
+        .configured(|config| {
+            parameter(config, "ModerationCount", 16);
+            parameter(config, "ModerationTime", 4000);
+        })
+        .run(|_, device| {
+            let gathered = interrupts_of_many(device);
+            assert!(gathered <= 4, "{gathered} interrupts");
+        });
+}
+
+/// Sets a value of the driver's parameters.
+fn parameter(config: &mut Config, name: &str, value: u32) {
+    config.registry.push(RegistryValue {
+        subkey: "Parameters".to_owned(),
+        name: name.to_owned(),
+        data: RegistryData::Dword(value),
+    });
 }
 
 fn it_says_what_it_is(system: System) {
