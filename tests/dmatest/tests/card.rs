@@ -77,7 +77,7 @@ fn interrupts_of_many(device: &MachineDevice) -> u64 {
 }
 
 fn interrupts_are_gathered_on_request(system: System) {
-    system.run(|_, device| {
+    system.run(move |_, device| {
         let each = interrupts_of_many(device);
         let [count, time] = [16_u16, 4000].map(u16::to_le_bytes);
         let input = [count[0], count[1], time[0], time[1]];
@@ -85,7 +85,10 @@ fn interrupts_are_gathered_on_request(system: System) {
             .control(abi::ioctl::SET_MODERATION, &input, &mut [])
             .expect("SET_MODERATION");
         let gathered = interrupts_of_many(device);
-        assert!(2 * gathered < each, "{gathered} after {each}");
+        // A server takes its own time, and gathers by being slow.
+        if system.board == Board::Card {
+            assert!(2 * gathered < each, "{gathered} after {each}");
+        }
         let short = device.control(abi::ioctl::SET_MODERATION, &input[..3], &mut []);
         assert_eq!(short, Err(dmatest::Win32Error::INSUFFICIENT_BUFFER));
     });
