@@ -13,9 +13,9 @@ use abi::statistics::Statistics;
 use dmatest::machine_device::MachineDevice;
 use dmatest::{Device, Direction, query_statistics};
 use harness::Suite;
-use machine::Machine;
 use machine::user::{Overlapped, Win32Error};
 use machine::{CardFault as Fault, CardFaults as Faults};
+use machine::{Device as Board, Machine};
 
 use support::{CARDS, System, open, round_trip};
 
@@ -47,8 +47,10 @@ const EVERYWHERE: [Test; 17] = tests! {
 };
 
 fn main() -> ExitCode {
+    // A card in another process does not fail on command.
     CARDS
         .into_iter()
+        .filter(|system| system.board == Board::Card)
         .flat_map(|system| {
             EVERYWHERE.map(|(name, test)| (format!("{}::{name}", system.name), system, test))
         })
