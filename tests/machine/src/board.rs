@@ -108,6 +108,9 @@ impl Plugged {
             (Device::FifoSimplex, Session::Live) => {
                 Box::new(fifo::board(&memory, Wiring::Simplex, true)?)
             }
+            (Device::FifoUnwired, Session::Live) => {
+                Box::new(fifo::board(&memory, Wiring::Unwired, true)?)
+            }
             (_, Session::Record(_) | Session::Replay(_)) => return Err(RecordError::NotExternal),
         };
         let board = match &config.session {

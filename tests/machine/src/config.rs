@@ -26,6 +26,8 @@ pub enum Device {
     FifoWithoutInterrupt,
     /// The same with an interrupt, and one request line for both directions.
     FifoSimplex,
+    /// The same without any connection to the controller, as a PC would have it.
+    FifoUnwired,
     /// The card in this process.
     Card,
     /// The card in a server of its own, over vfio-user. Its time is real.
@@ -42,6 +44,7 @@ impl Device {
             Self::Fifo => "fifo",
             Self::FifoWithoutInterrupt => "fifo-without-interrupt",
             Self::FifoSimplex => "fifo-simplex",
+            Self::FifoUnwired => "fifo-unwired",
             Self::Card => "card",
             Self::CardVfioUser => "card-vfio-user",
         }

@@ -73,6 +73,9 @@ pub const FIFOS: [System; 4] = [
     System::new("instrumented", Board::Fifo, Interrupts::Line).instrumented(),
 ];
 
+/// The FIFO peripheral on a machine without a DMA controller for it.
+pub const UNWIRED: System = System::new("unwired", Board::FifoUnwired, Interrupts::Line);
+
 /// The twin on a thread of its own, in real time: how fast anything goes is up to the host.
 pub const FREE: [System; 2] = [
     System::new("free_msi", Board::EduTwin, Interrupts::Message).free_running(),

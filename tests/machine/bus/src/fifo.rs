@@ -18,6 +18,8 @@ pub enum Wiring {
     Duplex,
     /// Both share one.
     Simplex,
+    /// Not at all, as on a PC: no controller serves the device.
+    Unwired,
 }
 
 /// Where firmware puts the device and its wires: registers, interrupt line, and the connections of transmit and receive.
@@ -51,6 +53,7 @@ pub fn board(
         dma: match wiring {
             Wiring::Duplex => vec![TRANSMIT, RECEIVE],
             Wiring::Simplex => vec![TRANSMIT],
+            Wiring::Unwired => Vec::new(),
         },
     };
     LocalBoard::with_platform(memory, vec![(description, Box::new(Fifo::new(wiring)))])
@@ -356,6 +359,7 @@ impl Peripheral for Fifo {
         match self.wiring {
             Wiring::Duplex => "FIFO",
             Wiring::Simplex => "FIFO with one request line",
+            Wiring::Unwired => "FIFO without request lines",
         }
     }
 
