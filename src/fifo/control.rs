@@ -2,7 +2,9 @@
 
 use abi::fifo::IDENTITY;
 use abi::info::{DeviceInfo, DeviceKind, InterruptKind};
-use abi::ioctl::{GET_INFO, GET_STATISTICS};
+use abi::ioctl::{
+    GET_INFO, GET_STATISTICS, STREAM_EXCHANGE, STREAM_POSITION, STREAM_START, STREAM_STOP,
+};
 use kmdf::dma::{Direction, EnablerConfig};
 use kmdf::interrupt::Signal;
 use kmdf::queue::ControlEvents;
@@ -20,6 +22,9 @@ impl ControlEvents for Port {
             GET_INFO => self
                 .info()
                 .and_then(|info| answer(&request, info.as_bytes())),
+            STREAM_START | STREAM_EXCHANGE | STREAM_POSITION | STREAM_STOP => {
+                return self.forward(request);
+            }
             GET_STATISTICS => answer(&request, self.counters.snapshot().as_bytes()),
             _ => Err(NtStatus::INVALID_DEVICE_REQUEST),
         };
@@ -31,6 +36,13 @@ impl ControlEvents for Port {
 }
 
 impl Port {
+    /// To the queue of those that need the hardware, and wait for it.
+    fn forward(&self, request: Request) {
+        if let Err((request, status)) = request.forward(&self.waiting) {
+            request.complete(status);
+        }
+    }
+
     fn info(&self) -> Result<DeviceInfo> {
         let started = self.started.enter().ok_or(NtStatus::DEVICE_NOT_READY)?;
         let granted = started.enabler.fragment_length(Direction::FromDevice);

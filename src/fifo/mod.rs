@@ -10,12 +10,14 @@
 //! | `lane` | one direction: what has been heard of its transfer |
 //! | `transfer` | the way of a request to the controller |
 //! | `end` | how a transfer ends: finished, failed, stopped, too late |
+//! | `stream` | looped transfers over common buffers |
 //! | `control` | control requests |
 
 mod control;
 mod end;
 mod lane;
 mod registers;
+mod stream;
 mod transfer;
 
 use kmdf::device::{DeviceEvents, RequestKind};
@@ -33,6 +35,7 @@ use crate::watch;
 
 use lane::Lane;
 use registers::Registers;
+use stream::Stream;
 
 /// Bytes of one access of the controller to the device: buffers and lengths are multiples of it.
 pub(crate) const WIDTH: u32 = 4;
@@ -54,6 +57,8 @@ pub(crate) struct Port {
     write_limit: Timer,
     /// How long that is, in milliseconds.
     limit: u32,
+    /// Control requests whose handlers wait.
+    waiting: Queue,
     counters: Counters,
 }
 
@@ -64,6 +69,8 @@ struct Started {
     read: Lane,
     write: Lane,
     enabler: SystemEnabler,
+    /// For looped transfers: only if each direction has a channel.
+    stream: Option<Stream>,
     /// Whether the device interrupts at the end of a transfer; the controller tells in any case.
     interrupts: bool,
     /// Transfers that can be in flight at once.
@@ -88,7 +95,7 @@ impl Port {
         init.restrict_access(ACCESS).or_log(c"restricting access")?;
         let device = init.create::<Self>().or_log(c"creating the device")?;
         device.set_alignment_requirement(WIDTH - 1);
-        add_queues(&device).or_log(c"creating the queues")?;
+        let waiting = add_queues(&device).or_log(c"creating the queues")?;
         let interrupt = Interrupt::create(&device).or_log(c"creating the interrupt")?;
         let read_limit = Timer::create(&device).or_log(c"creating a timer")?;
         let write_limit = Timer::create(&device).or_log(c"creating a timer")?;
@@ -99,6 +106,7 @@ impl Port {
             read_limit,
             write_limit,
             limit: watch::limit(driver.parameter(watch::LIMIT_NAME)),
+            waiting,
             counters: Counters::default(),
         })?;
         device
@@ -124,7 +132,17 @@ impl Port {
         let registers = Registers::map(window).or_log(c"mapping the registers")?;
         let enabler = SystemEnabler::create(&self.device, MAXIMUM_TRANSFER, window, connections)
             .or_log(c"creating the DMA enabler")?;
+        let stream = match connections {
+            Connections::Simplex(_) => None,
+            Connections::Duplex { .. } => {
+                let looped = connections.looped();
+                let enabler = SystemEnabler::create(&self.device, stream::BUFFER, window, looped)
+                    .or_log(c"creating the enabler of streams")?;
+                Some(Stream::create(enabler).or_log(c"creating the buffers of streams")?)
+            }
+        };
         Ok(Started {
+            stream,
             registers,
             read: Lane::new(enabler.create_channel().or_log(c"creating a transaction")?),
             write: Lane::new(enabler.create_channel().or_log(c"creating a transaction")?),
@@ -136,8 +154,8 @@ impl Port {
 }
 
 /// Each direction has a queue, which hands out the next request when the one before it has been completed. Control
-/// requests need no power.
-fn add_queues(device: &Device<Port>) -> Result<()> {
+/// requests need no power, but those that need the hardware, and wait for it: they go on to the queue that is returned.
+fn add_queues(device: &Device<Port>) -> Result<Queue> {
     for kind in [RequestKind::Read, RequestKind::Write] {
         let queue = Queue::create(device, QueueConfig::new(Dispatch::Sequential).transfers())?;
         device.dispatch(kind, &queue)?;
@@ -146,7 +164,9 @@ fn add_queues(device: &Device<Port>) -> Result<()> {
         .default_queue()
         .without_power()
         .controls();
-    Queue::create(device, controls).map(drop)
+    Queue::create(device, controls)?;
+    let waiting = QueueConfig::new(Dispatch::Sequential).waiting_controls();
+    Queue::create(device, waiting)
 }
 
 /// The first connection transmits, and the second receives; a single one does both. None, as on a PC, is an error.
@@ -216,8 +236,11 @@ impl PowerEvents for Port {
         Ok(())
     }
 
-    /// No transfer is left to be limited: the timers are stopped for good, and do not run later.
+    /// A stream ends with the device's power. No transfer is left to be limited: the timers are stopped for good, and do not run later.
     fn stop_self_managed(&self) -> Result<()> {
+        if let Some(started) = self.started.enter() {
+            self.stop_stream(&started);
+        }
         self.read_limit.stop_and_wait();
         self.write_limit.stop_and_wait();
         Ok(())

@@ -1,8 +1,8 @@
 //! The device's registers; [`abi::fifo`] says what a driver has to know about them.
 
 use abi::fifo::{
-    CAUSES, CAUSES_ENABLE, CONTROL, Causes, Control, IDENTIFICATION, IDENTITY, RX_COUNT, RX_DATA,
-    TX_COUNT, TX_DATA, WINDOW_LENGTH,
+    CAUSES, CAUSES_ENABLE, CONTROL, Causes, Control, IDENTIFICATION, IDENTITY, LINE_PERIOD,
+    RX_COUNT, RX_DATA, TX_COUNT, TX_DATA, WINDOW_LENGTH,
 };
 use kmdf::dma::Direction;
 use kmdf::resources::MemoryResource;
@@ -12,6 +12,9 @@ use kmdf::{DeviceGone, IoSpace, NtStatus, Result};
 const LISTENED: Causes = Causes::TX_DONE
     .union(Causes::RX_DONE)
     .union(Causes::BUS_ERROR);
+
+/// What a stream has lost.
+const GLITCHES: Causes = Causes::TX_UNDERRUN.union(Causes::RX_OVERRUN);
 
 /// What is transmitted is received, and both sides drive their request lines.
 const LOOPBACK: Control = Control::TX_ENABLE
@@ -61,6 +64,32 @@ impl Registers {
             self.window.write(CAUSES_ENABLE, LISTENED);
         }
         self.window.write(CONTROL, LOOPBACK);
+    }
+
+    /// The line does not wait from now on: both directions ask for data by their levels alone, and nothing but the
+    /// controller tells how far they have come.
+    pub(super) fn begin_stream(&self, line_period: u32) {
+        self.window.write(CAUSES_ENABLE, Causes::empty());
+        self.window.write(CAUSES, GLITCHES);
+        self.window.write(LINE_PERIOD, line_period);
+        self.window.write(CONTROL, LOOPBACK.union(Control::STREAM));
+    }
+
+    /// Stops the line, and forgets what is in the FIFOs.
+    pub(super) fn end_stream(&self) {
+        self.window.write(CONTROL, Control::RESET);
+    }
+
+    /// Whether the line has found no data, or no room, since the last time.
+    pub(super) fn has_glitched(&self) -> bool {
+        let found = self
+            .window
+            .read(CAUSES)
+            .is_ok_and(|causes| causes.intersects(GLITCHES));
+        if found {
+            self.window.write(CAUSES, GLITCHES);
+        }
+        found
     }
 
     /// Has it ask for nothing, and not interrupt.

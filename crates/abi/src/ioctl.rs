@@ -60,6 +60,19 @@ pub const RESET: u32 = ctl_code(DEVICE_TYPE, 0x802, Method::Buffered, Access::Wr
 /// It counts at once, and until the device is removed.
 pub const SET_MODERATION: u32 = ctl_code(DEVICE_TYPE, 0x810, Method::Buffered, Access::Write);
 
+/// Starts a [stream](crate::stream). Input: the nanoseconds between two bursts of the line, a 32-bit number.
+pub const STREAM_START: u32 = ctl_code(DEVICE_TYPE, 0x820, Method::Buffered, Access::ReadWrite);
+
+/// Waits for the next period of a stream. Input: the bytes of a period to be played. Output: a
+/// [`StreamState`](crate::stream::StreamState), and the bytes of the period that was received.
+pub const STREAM_EXCHANGE: u32 = ctl_code(DEVICE_TYPE, 0x821, Method::Buffered, Access::ReadWrite);
+
+/// Returns a [`StreamState`](crate::stream::StreamState). No input.
+pub const STREAM_POSITION: u32 = ctl_code(DEVICE_TYPE, 0x822, Method::Buffered, Access::Read);
+
+/// Ends a stream, if there is one. Neither input nor output.
+pub const STREAM_STOP: u32 = ctl_code(DEVICE_TYPE, 0x823, Method::Buffered, Access::ReadWrite);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,5 +94,7 @@ mod tests {
         assert_eq!(GET_STATISTICS, 0x0022_6004);
         assert_eq!(RESET, 0x0022_a008);
         assert_eq!(SET_MODERATION, 0x0022_a040);
+        assert_eq!(STREAM_START, 0x0022_e080);
+        assert_eq!(STREAM_STOP, 0x0022_e08c);
     }
 }

@@ -6,6 +6,7 @@
 //! - [`guid`]: the device interface by which a program finds the driver's devices;
 //! - [`ioctl`]: the control codes;
 //! - [`info`] and [`statistics`]: what the control codes return;
+//! - [`stream`]: looped transfers of the FIFO peripheral;
 //! - [`window`]: which reads and writes of the device's memory are carried out, and how the others fail.
 //!
 //! Nothing here depends on an operating system: the same crate is part of the driver image, of the user-mode program on
@@ -20,4 +21,5 @@ pub mod guid;
 pub mod info;
 pub mod ioctl;
 pub mod statistics;
+pub mod stream;
 pub mod window;

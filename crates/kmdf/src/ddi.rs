@@ -105,6 +105,7 @@ functions! {
     fn WdfRequestRetrieveOutputBuffer(request: WDFREQUEST, minimum_length: usize, buffer: *mut PVOID, length: *mut usize) -> NTSTATUS = PFN_WDFREQUESTRETRIEVEOUTPUTBUFFER[WdfRequestRetrieveOutputBufferTableIndex];
     fn WdfRequestCompleteWithInformation(request: WDFREQUEST, status: NTSTATUS, information: ULONG_PTR) = PFN_WDFREQUESTCOMPLETEWITHINFORMATION[WdfRequestCompleteWithInformationTableIndex];
 
+    fn WdfRequestRetrieveInputBuffer(request: WDFREQUEST, minimum_length: usize, buffer: *mut PVOID, length: *mut usize) -> NTSTATUS = PFN_WDFREQUESTRETRIEVEINPUTBUFFER[WdfRequestRetrieveInputBufferTableIndex];
     fn WdfRequestRetrieveInputWdmMdl(request: WDFREQUEST, mdl: *mut PMDL) -> NTSTATUS = PFN_WDFREQUESTRETRIEVEINPUTWDMMDL[WdfRequestRetrieveInputWdmMdlTableIndex];
     fn WdfRequestRetrieveOutputWdmMdl(request: WDFREQUEST, mdl: *mut PMDL) -> NTSTATUS = PFN_WDFREQUESTRETRIEVEOUTPUTWDMMDL[WdfRequestRetrieveOutputWdmMdlTableIndex];
 
@@ -126,6 +127,9 @@ functions! {
     fn WdfDmaEnablerCreate(device: WDFDEVICE, config: PWDF_DMA_ENABLER_CONFIG, attributes: PWDF_OBJECT_ATTRIBUTES, enabler: *mut WDFDMAENABLER) -> NTSTATUS = PFN_WDFDMAENABLERCREATE[WdfDmaEnablerCreateTableIndex];
     fn WdfDmaEnablerGetFragmentLength(enabler: WDFDMAENABLER, direction: WDF_DMA_DIRECTION) -> usize = PFN_WDFDMAENABLERGETFRAGMENTLENGTH[WdfDmaEnablerGetFragmentLengthTableIndex];
 
+    fn WdfCommonBufferCreateWithConfig(enabler: WDFDMAENABLER, length: usize, config: PWDF_COMMON_BUFFER_CONFIG, attributes: PWDF_OBJECT_ATTRIBUTES, buffer: *mut WDFCOMMONBUFFER) -> NTSTATUS = PFN_WDFCOMMONBUFFERCREATEWITHCONFIG[WdfCommonBufferCreateWithConfigTableIndex];
+    fn WdfCommonBufferGetAlignedVirtualAddress(buffer: WDFCOMMONBUFFER) -> PVOID = PFN_WDFCOMMONBUFFERGETALIGNEDVIRTUALADDRESS[WdfCommonBufferGetAlignedVirtualAddressTableIndex];
+
     fn WdfDmaEnablerConfigureSystemProfile(enabler: WDFDMAENABLER, config: PWDF_DMA_SYSTEM_PROFILE_CONFIG, direction: WDF_DMA_DIRECTION) -> NTSTATUS = PFN_WDFDMAENABLERCONFIGURESYSTEMPROFILE[WdfDmaEnablerConfigureSystemProfileTableIndex];
     fn WdfDmaEnablerWdmGetDmaAdapter(enabler: WDFDMAENABLER, direction: WDF_DMA_DIRECTION) -> PDMA_ADAPTER = PFN_WDFDMAENABLERWDMGETDMAADAPTER[WdfDmaEnablerWdmGetDmaAdapterTableIndex];
     fn WdfDmaEnablerSetMaximumScatterGatherElements(enabler: WDFDMAENABLER, elements: usize) = PFN_WDFDMAENABLERSETMAXIMUMSCATTERGATHERELEMENTS[WdfDmaEnablerSetMaximumScatterGatherElementsTableIndex];
@@ -135,6 +139,7 @@ functions! {
     fn WdfCommonBufferGetAlignedLogicalAddress(buffer: WDFCOMMONBUFFER) -> PHYSICAL_ADDRESS = PFN_WDFCOMMONBUFFERGETALIGNEDLOGICALADDRESS[WdfCommonBufferGetAlignedLogicalAddressTableIndex];
 
     fn WdfDmaTransactionCreate(enabler: WDFDMAENABLER, attributes: PWDF_OBJECT_ATTRIBUTES, transaction: *mut WDFDMATRANSACTION) -> NTSTATUS = PFN_WDFDMATRANSACTIONCREATE[WdfDmaTransactionCreateTableIndex];
+    fn WdfDmaTransactionInitialize(transaction: WDFDMATRANSACTION, program: PFN_WDF_PROGRAM_DMA, direction: WDF_DMA_DIRECTION, mdl: PMDL, address: PVOID, length: usize) -> NTSTATUS = PFN_WDFDMATRANSACTIONINITIALIZE[WdfDmaTransactionInitializeTableIndex];
     fn WdfDmaTransactionInitializeUsingRequest(transaction: WDFDMATRANSACTION, request: WDFREQUEST, program: PFN_WDF_PROGRAM_DMA, direction: WDF_DMA_DIRECTION) -> NTSTATUS = PFN_WDFDMATRANSACTIONINITIALIZEUSINGREQUEST[WdfDmaTransactionInitializeUsingRequestTableIndex];
     fn WdfDmaTransactionExecute(transaction: WDFDMATRANSACTION, context: PVOID) -> NTSTATUS = PFN_WDFDMATRANSACTIONEXECUTE[WdfDmaTransactionExecuteTableIndex];
     fn WdfDmaTransactionGetBytesTransferred(transaction: WDFDMATRANSACTION) -> usize = PFN_WDFDMATRANSACTIONGETBYTESTRANSFERRED[WdfDmaTransactionGetBytesTransferredTableIndex];

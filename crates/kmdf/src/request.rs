@@ -210,6 +210,57 @@ impl Request {
         Ok(unsafe { buffer.cast::<[u8; LENGTH]>().read_unaligned() })
     }
 
+    /// Reads the first `length` bytes of the input of a buffered control request. IRQL <= DISPATCH_LEVEL.
+    ///
+    /// # Errors
+    ///
+    /// `STATUS_BUFFER_TOO_SMALL` if there are fewer.
+    pub fn with_input<R>(&mut self, length: usize, read: impl FnOnce(&[u8]) -> R) -> Result<R> {
+        let mut buffer = core::ptr::null_mut();
+        // SAFETY: the request is valid; the length is not asked for.
+        let status = unsafe {
+            ddi::WdfRequestRetrieveInputBuffer(
+                self.raw,
+                length,
+                &raw mut buffer,
+                core::ptr::null_mut(),
+            )
+        };
+        NtStatus::from_code(status).ok()?;
+        // SAFETY: success means a buffer of the system's of at least that many bytes, which nobody else uses now.
+        Ok(read(unsafe {
+            core::slice::from_raw_parts(buffer.cast(), length)
+        }))
+    }
+
+    /// Fills the first `length` bytes of the output of a buffered control request; what it was given is overwritten.
+    /// IRQL <= DISPATCH_LEVEL.
+    ///
+    /// # Errors
+    ///
+    /// `STATUS_BUFFER_TOO_SMALL` if there is less room.
+    pub fn with_output<R>(
+        &mut self,
+        length: usize,
+        fill: impl FnOnce(&mut [u8]) -> R,
+    ) -> Result<R> {
+        let mut buffer = core::ptr::null_mut();
+        // SAFETY: the request is valid; the length is not asked for.
+        let status = unsafe {
+            ddi::WdfRequestRetrieveOutputBuffer(
+                self.raw,
+                length,
+                &raw mut buffer,
+                core::ptr::null_mut(),
+            )
+        };
+        NtStatus::from_code(status).ok()?;
+        // SAFETY: as for the input. The system has written to all of it that is longer than the input.
+        Ok(fill(unsafe {
+            core::slice::from_raw_parts_mut(buffer.cast(), length)
+        }))
+    }
+
     /// Copies `bytes` into the output buffer of a buffered control request. IRQL <= DISPATCH_LEVEL.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use crate::device::{Device, query_info, query_statistics};
 use crate::error::Error;
 use crate::fleet::Shared;
 use crate::info::{print_info, print_rows, print_statistics};
+use crate::stream::{self, StreamOptions};
 use crate::stress::{self, StressOptions};
 use crate::verify::{self, Outcome};
 
@@ -52,6 +53,8 @@ pub enum DeviceCommand {
     Stats,
     /// Send a file through the device's memory and compare what comes back.
     Copy(CopyOptions),
+    /// Play a file through a looped transfer of the FIFO peripheral, and check every period.
+    Stream(StreamOptions),
     /// Check everything the driver promises.
     Verify(VerifyOptions),
     /// Make random requests by several threads at once, cancel some, and verify every byte.
@@ -135,6 +138,7 @@ pub fn run<D: Device>(device: &D, command: &DeviceCommand) -> Result<(), Error> 
             print_statistics(&query_statistics(device)?, out).map_err(Error::Output)
         }
         DeviceCommand::Copy(options) => copy_file(device, &info, options, out),
+        DeviceCommand::Stream(options) => stream::run(device, options, out),
         DeviceCommand::Verify(options) => verify_all(device, &info, options, out),
         DeviceCommand::Stress(options) => stress::run(device, &info, options, out),
         #[cfg(windows)]

@@ -2,9 +2,9 @@
 
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use abi::info::InterruptKind;
+use abi::info::{DeviceInfo, DeviceKind, InterruptKind};
 use clap::Args;
 use machine::{Machine, counters};
 use serde::Serialize;
@@ -14,6 +14,7 @@ use crate::device::query_info;
 use crate::error::Error;
 use crate::info::print_rows;
 use crate::machine_device::MachineDevice;
+use crate::stream::{Streamed, stream};
 
 /// Options of `demo`.
 #[derive(Debug, Clone, Args)]
@@ -28,7 +29,7 @@ pub struct DemoOptions {
 /// What the demo shows; the names are those of the JSON object.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// Which device: `edu` in QEMU, or `edu-twin` in this process.
+    /// Which device, as `--device` calls it.
     pub device: String,
     /// Version of the QEMU that ran the device, if one did.
     pub qemu_version: Option<String>,
@@ -60,6 +61,8 @@ pub struct Report {
     pub bounced_bytes: u64,
     /// Real time of the copy, s.
     pub seconds: f64,
+    /// The file played through a looped transfer, by a device that can.
+    pub stream: Option<Streamed>,
 }
 
 /// Copies the file and prints the report.
@@ -112,7 +115,29 @@ pub fn measure(
         mmio_writes: counts.mmio_writes,
         bounced_bytes: counts.bounced_bytes,
         seconds,
+        stream: play(device, &info, options)?,
     })
+}
+
+/// Plays the file, if the device streams: it has a channel for each direction then.
+fn play(
+    device: &MachineDevice,
+    info: &DeviceInfo,
+    options: &DemoOptions,
+) -> Result<Option<Streamed>, Error> {
+    const TIME: Duration = Duration::from_millis(50);
+    const LINE_PERIOD: u32 = 20_000;
+    let streams = info.device_kind == DeviceKind::Fifo as u32 && info.transfers_in_flight > 1;
+    if !streams {
+        return Ok(None);
+    }
+    let data = std::fs::read(&options.file).map_err(|error| Error::File {
+        path: options.file.clone(),
+        error,
+    })?;
+    stream(device, &data, TIME, LINE_PERIOD)?
+        .into_verified()
+        .map(Some)
 }
 
 fn print(report: &Report, json: bool, out: &mut dyn Write) -> io::Result<()> {
@@ -126,7 +151,7 @@ fn print(report: &Report, json: bool, out: &mut dyn Write) -> io::Result<()> {
     } else {
         "DIFFERENT"
     };
-    let rows = [
+    let mut rows = vec![
         ("file", report.file.display().to_string()),
         ("bytes", report.bytes.to_string()),
         ("SHA-256 out", report.sha256_written.clone()),
@@ -146,6 +171,10 @@ fn print(report: &Report, json: bool, out: &mut dyn Write) -> io::Result<()> {
         ("bytes bounced", report.bounced_bytes.to_string()),
         ("seconds", format!("{:.3}", report.seconds)),
     ];
+    if let Some(stream) = &report.stream {
+        let text = format!("{} periods, none missed or different", stream.periods);
+        rows.push(("stream", text));
+    }
     print_rows(&rows, out)
 }
 

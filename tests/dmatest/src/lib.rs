@@ -23,6 +23,7 @@ pub mod place;
 pub mod progress;
 pub mod shadow;
 pub mod sizes;
+pub mod stream;
 pub mod stress;
 pub mod tally;
 #[cfg(any(windows, test))]

@@ -8,7 +8,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use abi::info::{DeviceInfo, DeviceKind, InterruptKind};
+use abi::ioctl::{STREAM_EXCHANGE, STREAM_START, STREAM_STOP};
 use abi::statistics::Statistics;
+use abi::stream::{self, StreamState};
 use dmatest::machine_device::MachineDevice;
 use dmatest::pattern::{Pattern, difference};
 use dmatest::{Device, Direction, query_info, query_statistics};
@@ -41,9 +43,15 @@ const EVERYWHERE: [Test; 12] = tests! {
     pulled_out_while_a_write_waits
 };
 
-const DUPLEX: [Test; 2] = tests! {
+const DUPLEX: [Test; 8] = tests! {
     cancelled_at_any_time_it_ends_once
     many_fragments_in_both_directions_at_once
+    a_stream_comes_back_as_it_was_played
+    a_stream_that_nobody_serves_counts_what_is_missed
+    a_stream_ends_with_the_power
+    requests_wait_until_a_stream_is_stopped
+    a_stream_that_is_pulled_out_ends
+    wrong_stream_requests_are_refused
 };
 
 const SIMPLEX: [Test; 2] = tests! {
@@ -296,6 +304,136 @@ fn a_read_without_data_times_out_and_the_next_one_works(system: System) {
         let counted = in_order(device);
         assert_eq!((counted.timeouts, counted.failed), (1, 1));
         round_trip(device, 256, 0);
+    });
+}
+
+/// What is played: of a length that is no multiple of a period.
+fn song() -> Vec<u8> {
+    let mut song = vec![0; 50_001];
+    Pattern::Random(3).fill(0, &mut song);
+    song
+}
+
+const LINE_PERIOD: u32 = 20_000;
+/// What a period of a stream takes.
+const PERIOD: Duration = Duration::from_nanos(LINE_PERIOD as u64 * stream::PERIOD as u64 / 16);
+
+fn start_stream(device: &MachineDevice) {
+    let started = device.control(STREAM_START, &LINE_PERIOD.to_le_bytes(), &mut []);
+    assert_eq!(started, Ok(0));
+}
+
+fn stop_stream(device: &MachineDevice) {
+    assert_eq!(device.control(STREAM_STOP, &[], &mut []), Ok(0));
+}
+
+fn a_stream_comes_back_as_it_was_played(system: System) {
+    system.run(|_, device| {
+        for _ in 0..2 {
+            let time = PERIOD * 20;
+            let streamed = dmatest::stream::stream(device, &song(), time, LINE_PERIOD);
+            let streamed = streamed.and_then(dmatest::stream::Streamed::into_verified);
+            let periods = streamed.expect("nothing is lost").periods;
+            assert!((19..=21).contains(&periods), "{periods}");
+            round_trip(device, 256, 0);
+        }
+    });
+}
+
+fn a_stream_that_nobody_serves_counts_what_is_missed(system: System) {
+    system.run(|machine, device| {
+        start_stream(device);
+        machine.sleep(PERIOD * 30);
+        let mut answer = vec![0; StreamState::SIZE + stream::PERIOD];
+        let exchanged = device.control(STREAM_EXCHANGE, &[0; stream::PERIOD], &mut answer);
+        assert_eq!(exchanged, Ok(answer.len()));
+        let state = StreamState::from_prefix(&answer).expect("a state");
+        assert!((29..=31).contains(&state.received), "{state:?}");
+        assert_eq!(state.period, state.received - (stream::PERIODS as u64 - 1));
+        // And what is given now is too late.
+        assert_eq!((state.missed, state.glitches), (state.period + 1, 0));
+        stop_stream(device);
+        round_trip(device, 256, 0);
+    });
+}
+
+fn a_stream_ends_with_the_power(system: System) {
+    system.run(|machine, device| {
+        start_stream(device);
+        machine.sleep(PERIOD);
+        machine.suspend().expect("sleeps");
+        machine.resume().expect("wakes up");
+        assert!(dmatest::stream::position(device).is_err());
+        round_trip(device, 256, 0);
+        start_stream(device);
+        machine.rebalance().expect("and starts again");
+        assert!(dmatest::stream::position(device).is_err());
+        round_trip(device, 256, 0);
+    });
+}
+
+/// The channels are the stream's; a request that waits can be cancelled.
+fn requests_wait_until_a_stream_is_stopped(system: System) {
+    system.configured(limit_50).run(|machine, device| {
+        start_stream(device);
+        let (waits, cancelled) = (write(device, 64), read(device, 64));
+        machine.sleep(PERIOD);
+        assert_eq!(statistics(device).transfers, 0);
+        cancelled.cancel().expect("under way");
+        assert_eq!(result(cancelled), ABORTED);
+        assert!(!waits.has_ended());
+        stop_stream(device);
+        assert_eq!(result(waits), Ok(64));
+        assert_eq!(result(read(device, 64)), Ok(64));
+        // A stream waits as well.
+        let has = read(device, 64);
+        machine.sleep(PERIOD);
+        start_stream(device);
+        assert_eq!(result(has), TIMED_OUT);
+        stop_stream(device);
+        round_trip(device, 64, 0);
+        assert_eq!(in_order(device).requests, 6);
+    });
+}
+
+fn a_stream_that_is_pulled_out_ends(system: System) {
+    system.run_machine(|machine| {
+        machine.start().expect("started");
+        let device = open(machine);
+        start_stream(&device);
+        machine.sleep(PERIOD);
+        machine.surprise_remove().expect("pulled out");
+        assert!(dmatest::stream::position(&device).is_err());
+    });
+}
+
+fn wrong_stream_requests_are_refused(system: System) {
+    system.run(|_, device| {
+        let mut answer = vec![0; StreamState::SIZE + stream::PERIOD];
+        let period = [0; stream::PERIOD];
+        assert!(dmatest::stream::position(device).is_err());
+        assert!(
+            device
+                .control(STREAM_EXCHANGE, &period, &mut answer)
+                .is_err()
+        );
+        assert!(device.control(STREAM_START, &[1, 0], &mut []).is_err());
+        assert!(device.control(STREAM_START, &[0; 4], &mut []).is_err());
+        start_stream(device);
+        let again = device.control(STREAM_START, &LINE_PERIOD.to_le_bytes(), &mut []);
+        assert!(again.is_err());
+        assert!(
+            device
+                .control(STREAM_EXCHANGE, &period[1..], &mut answer)
+                .is_err()
+        );
+        assert!(
+            device
+                .control(STREAM_EXCHANGE, &period, &mut answer[1..])
+                .is_err()
+        );
+        stop_stream(device);
+        stop_stream(device);
     });
 }
 

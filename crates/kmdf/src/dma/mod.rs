@@ -3,6 +3,7 @@
 mod channel;
 mod common_buffer;
 mod enabler;
+mod looped;
 mod scatter_gather;
 mod system;
 mod transaction;
@@ -10,6 +11,7 @@ mod transaction;
 pub use channel::{Attempt, Channel, Concluded, Stopped};
 pub use common_buffer::{CommonBuffer, DeviceShared};
 pub use enabler::{Enabler, EnablerConfig, PowerEvents, Profile};
+pub use looped::{LoopBuffer, LoopedEvents, LoopedTransfer};
 pub use scatter_gather::{BusAddress, Element, ScatterGather};
 pub use system::{
     ChannelAdapter, Connection, Connections, SystemChannel, SystemDmaEvents, SystemEnabler,

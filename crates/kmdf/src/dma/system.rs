@@ -13,7 +13,8 @@ use core::ops::Deref;
 
 use wdk_sys::{
     _WDF_DMA_PROFILE, BOOLEAN, DMA_COMPLETION_STATUS, PDMA_ADAPTER, PHYSICAL_ADDRESS, PMDL, PVOID,
-    WDF_DMA_DIRECTION, WDF_DMA_SYSTEM_PROFILE_CONFIG, WDFCONTEXT, WDFDEVICE, WDFDMATRANSACTION,
+    WDF_DMA_DIRECTION, WDF_DMA_SYSTEM_PROFILE_CONFIG, WDFCONTEXT, WDFDEVICE, WDFDMAENABLER,
+    WDFDMATRANSACTION,
 };
 
 use super::enabler::{self, Enabler, PowerEvents};
@@ -47,7 +48,7 @@ pub enum TransferEnd {
 }
 
 impl TransferEnd {
-    const fn from_raw(status: DMA_COMPLETION_STATUS::Type) -> Self {
+    pub(super) const fn from_raw(status: DMA_COMPLETION_STATUS::Type) -> Self {
         match status {
             DMA_COMPLETION_STATUS::DmaComplete => Self::Complete,
             DMA_COMPLETION_STATUS::DmaCancelled => Self::Cancelled,
@@ -94,6 +95,20 @@ pub enum Connections {
         /// From memory to the device.
         write: Connection,
     },
+}
+
+impl Connections {
+    /// The same with looped transfers.
+    #[must_use]
+    pub const fn looped(self) -> Self {
+        match self {
+            Self::Simplex(both) => Self::Simplex(both.looped()),
+            Self::Duplex { read, write } => Self::Duplex {
+                read: read.looped(),
+                write: write.looped(),
+            },
+        }
+    }
 }
 
 /// An enabler of a system profile with its directions configured. It is deleted, with its transactions, when this is
@@ -164,6 +179,15 @@ impl SystemEnabler {
             )
         };
         NtStatus::from_code(status).ok()
+    }
+
+    pub(super) const fn raw(&self) -> WDFDMAENABLER {
+        self.enabler.raw()
+    }
+
+    /// Makes a transaction, which is released.
+    pub(super) fn create_transaction(&self) -> Result<WDFDMATRANSACTION> {
+        Ok(self.enabler.create_transaction()?.raw())
     }
 
     /// Makes a channel, with a transaction of its own. IRQL <= DISPATCH_LEVEL.
@@ -265,6 +289,11 @@ pub struct ChannelAdapter {
 }
 
 impl ChannelAdapter {
+    /// The adapter that a callback was registered with.
+    pub(super) const fn new(raw: PDMA_ADAPTER) -> Self {
+        Self { raw }
+    }
+
     /// `ConfigureAdapterChannel`: a function of the controller that the system knows nothing about, with its argument.
     /// DISPATCH_LEVEL.
     ///
@@ -295,9 +324,7 @@ unsafe extern "C" fn configure<T: SystemDmaEvents>(
 ) -> BOOLEAN {
     // SAFETY: the device is valid during its callback.
     if let Some(context) = unsafe { device::context::<T>(device) } {
-        context.configure(&ChannelAdapter {
-            raw: adapter.cast(),
-        });
+        context.configure(&ChannelAdapter::new(adapter.cast()));
     }
     1
 }
