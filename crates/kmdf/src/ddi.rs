@@ -134,8 +134,6 @@ functions! {
     fn WdfDmaEnablerWdmGetDmaAdapter(enabler: WDFDMAENABLER, direction: WDF_DMA_DIRECTION) -> PDMA_ADAPTER = PFN_WDFDMAENABLERWDMGETDMAADAPTER[WdfDmaEnablerWdmGetDmaAdapterTableIndex];
     fn WdfDmaEnablerSetMaximumScatterGatherElements(enabler: WDFDMAENABLER, elements: usize) = PFN_WDFDMAENABLERSETMAXIMUMSCATTERGATHERELEMENTS[WdfDmaEnablerSetMaximumScatterGatherElementsTableIndex];
 
-    fn WdfCommonBufferCreateWithConfig(enabler: WDFDMAENABLER, length: usize, config: PWDF_COMMON_BUFFER_CONFIG, attributes: PWDF_OBJECT_ATTRIBUTES, buffer: *mut WDFCOMMONBUFFER) -> NTSTATUS = PFN_WDFCOMMONBUFFERCREATEWITHCONFIG[WdfCommonBufferCreateWithConfigTableIndex];
-    fn WdfCommonBufferGetAlignedVirtualAddress(buffer: WDFCOMMONBUFFER) -> PVOID = PFN_WDFCOMMONBUFFERGETALIGNEDVIRTUALADDRESS[WdfCommonBufferGetAlignedVirtualAddressTableIndex];
     fn WdfCommonBufferGetAlignedLogicalAddress(buffer: WDFCOMMONBUFFER) -> PHYSICAL_ADDRESS = PFN_WDFCOMMONBUFFERGETALIGNEDLOGICALADDRESS[WdfCommonBufferGetAlignedLogicalAddressTableIndex];
 
     fn WdfDmaTransactionCreate(enabler: WDFDMAENABLER, attributes: PWDF_OBJECT_ATTRIBUTES, transaction: *mut WDFDMATRANSACTION) -> NTSTATUS = PFN_WDFDMATRANSACTIONCREATE[WdfDmaTransactionCreateTableIndex];
