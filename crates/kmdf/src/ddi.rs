@@ -105,7 +105,6 @@ functions! {
     fn WdfRequestRetrieveOutputBuffer(request: WDFREQUEST, minimum_length: usize, buffer: *mut PVOID, length: *mut usize) -> NTSTATUS = PFN_WDFREQUESTRETRIEVEOUTPUTBUFFER[WdfRequestRetrieveOutputBufferTableIndex];
     fn WdfRequestCompleteWithInformation(request: WDFREQUEST, status: NTSTATUS, information: ULONG_PTR) = PFN_WDFREQUESTCOMPLETEWITHINFORMATION[WdfRequestCompleteWithInformationTableIndex];
 
-    fn WdfRequestRetrieveInputBuffer(request: WDFREQUEST, minimum_length: usize, buffer: *mut PVOID, length: *mut usize) -> NTSTATUS = PFN_WDFREQUESTRETRIEVEINPUTBUFFER[WdfRequestRetrieveInputBufferTableIndex];
     fn WdfRequestRetrieveInputWdmMdl(request: WDFREQUEST, mdl: *mut PMDL) -> NTSTATUS = PFN_WDFREQUESTRETRIEVEINPUTWDMMDL[WdfRequestRetrieveInputWdmMdlTableIndex];
     fn WdfRequestRetrieveOutputWdmMdl(request: WDFREQUEST, mdl: *mut PMDL) -> NTSTATUS = PFN_WDFREQUESTRETRIEVEOUTPUTWDMMDL[WdfRequestRetrieveOutputWdmMdlTableIndex];
 
