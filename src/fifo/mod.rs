@@ -25,6 +25,7 @@ use kmdf::dma::{Connection, Connections, Direction, PowerEvents, SystemEnabler};
 use kmdf::driver::Driver;
 use kmdf::log::LogFailure;
 use kmdf::queue::{Dispatch, QueueConfig};
+use kmdf::request::RequestKey;
 use kmdf::resources::{Resource, ResourceList};
 use kmdf::rundown::Rundown;
 use kmdf::{Device, DeviceInit, Interrupt, NtStatus, Queue, Result, Timer, thread};
@@ -85,6 +86,13 @@ impl Started {
             Direction::FromDevice => &self.read,
             Direction::ToDevice => &self.write,
         }
+    }
+
+    /// Which way the request moves that a channel works on.
+    fn direction_of(&self, request: RequestKey) -> Option<Direction> {
+        [Direction::FromDevice, Direction::ToDevice]
+            .into_iter()
+            .find(|&direction| self.lane(direction).channel.has(request))
     }
 }
 

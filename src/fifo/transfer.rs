@@ -45,24 +45,28 @@ impl TransferEvents for Port {
         let Some(started) = self.started.enter() else {
             return;
         };
-        let channel = &started.lane(request.direction()).channel;
+        let Some(direction) = started.direction_of(request) else {
+            return;
+        };
+        let channel = &started.lane(direction).channel;
         let stopped = match reason {
             StopReason::Suspend => channel.recall(),
             StopReason::Purge => channel.stop(),
         };
         self.ended(stopped);
-        self.look(&started, request.direction());
+        self.look(&started, direction);
     }
 }
 
 impl CancelEvents for Port {
-    /// Each direction has one request at a time, so it is this one.
     fn cancel(&self, request: RequestKey) {
         let Some(started) = self.started.enter() else {
             return;
         };
-        self.ended(started.lane(request.direction()).channel.cancel());
-        self.look(&started, request.direction());
+        if let Some(direction) = started.direction_of(request) {
+            self.ended(started.lane(direction).channel.cancel());
+            self.look(&started, direction);
+        }
     }
 }
 

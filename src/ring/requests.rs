@@ -6,7 +6,8 @@ use abi::card::register::Causes;
 use abi::window::Span;
 use kmdf::DeviceGone;
 use kmdf::dma::{
-    Attempt, Concluded, Direction, DmaEvents, Executing, ScatterGather, Stopped, Transaction,
+    Attempt, Channel, Concluded, Direction, DmaEvents, Executing, ScatterGather, Stopped,
+    Transaction,
 };
 use kmdf::interrupt::{InterruptEvents, Served, Signal};
 use kmdf::queue::{StopReason, TransferEvents};
@@ -15,7 +16,7 @@ use kmdf::timer::TimerEvents;
 use kmdf::{NtStatus, Request, log};
 
 use super::card::RingCard;
-use super::engine::Engine;
+use super::engine::{Engine, Flight};
 use super::recovery::TICKS;
 use crate::outcome::status_of;
 
@@ -51,8 +52,7 @@ impl TransferEvents for RingCard {
     /// If the device sleeps for a while, the request is finished first, or goes back to its queue if it waits for map
     /// registers; if the device goes, its transfer is given up. A card that is gone is not waited for.
     fn stop(&self, request: RequestKey, reason: StopReason) {
-        let engine = self.engine(request.direction());
-        if let Some((slot, channel)) = engine.find(request) {
+        if let Some((engine, slot, channel)) = self.find(request) {
             let stopped = match reason {
                 StopReason::Suspend => channel.recall(),
                 StopReason::Purge => channel.stop(),
@@ -66,14 +66,21 @@ impl TransferEvents for RingCard {
 
 impl CancelEvents for RingCard {
     fn cancel(&self, request: RequestKey) {
-        let engine = self.engine(request.direction());
-        if let Some((slot, channel)) = engine.find(request) {
+        if let Some((engine, slot, channel)) = self.find(request) {
             self.stopped(engine, slot, channel.cancel(), true);
         }
     }
 }
 
 impl RingCard {
+    /// Which slot has the request, if one has.
+    fn find(&self, request: RequestKey) -> Option<(&Engine, u32, &Channel<Flight>)> {
+        self.engines().into_iter().find_map(|engine| {
+            let (slot, channel) = engine.find(request)?;
+            Some((engine, slot, channel))
+        })
+    }
+
     fn engine(&self, direction: Direction) -> &Engine {
         match direction {
             Direction::ToDevice => &self.to_card,

@@ -307,7 +307,7 @@ unsafe extern "C" fn io_stop<T: TransferEvents>(
     };
     // SAFETY: the queue is valid during its callback.
     if let Some(context) = unsafe { context_of::<T>(queue) } {
-        // SAFETY: the framework keeps the request during this callback, also if it is completed meanwhile.
-        context.stop(unsafe { RequestKey::of(request) }, reason);
+        // The request may be completed on another processor during this callback, so it is not to be asked for anything.
+        context.stop(RequestKey::of(request), reason);
     }
 }

@@ -23,31 +23,17 @@ pub trait CancelEvents: DeviceEvents {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestKey {
     raw: WDFREQUEST,
-    direction: Direction,
 }
 
 impl RequestKey {
-    /// The key of a request that has not been completed.
-    ///
-    /// # Safety
-    ///
-    /// `raw` is a valid request.
-    pub(crate) unsafe fn of(raw: WDFREQUEST) -> Self {
-        Self {
-            raw,
-            direction: wanted(raw).direction,
-        }
+    /// The key of a request. Nothing is asked of the request: it may have been completed meanwhile.
+    pub(crate) const fn of(raw: WDFREQUEST) -> Self {
+        Self { raw }
     }
 
     /// A number that no other request has at the same time, and that is not 0.
     pub(crate) fn number(self) -> usize {
         self.raw.addr()
-    }
-
-    /// Which way a read or a write moves; for other requests it means nothing.
-    #[must_use]
-    pub const fn direction(self) -> Direction {
-        self.direction
     }
 }
 
@@ -112,9 +98,8 @@ impl Request {
 
     /// Which request it is.
     #[must_use]
-    pub fn key(&self) -> RequestKey {
-        // SAFETY: the request is valid and has not been completed.
-        unsafe { RequestKey::of(self.raw) }
+    pub const fn key(&self) -> RequestKey {
+        RequestKey::of(self.raw)
     }
 
     /// What a read or a write asks for; for other requests it means nothing. IRQL <= DISPATCH_LEVEL.
@@ -391,7 +376,6 @@ unsafe extern "C" fn cancel<T: CancelEvents>(request: WDFREQUEST) {
     let queue = unsafe { ddi::WdfRequestGetIoQueue(request) };
     // SAFETY: the queue that the request came from outlives it.
     if let Some(context) = unsafe { queue::context_of::<T>(queue) } {
-        // SAFETY: as above.
-        context.cancel(unsafe { RequestKey::of(request) });
+        context.cancel(RequestKey::of(request));
     }
 }

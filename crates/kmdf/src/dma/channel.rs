@@ -112,7 +112,7 @@ impl<R> Channel<R> {
         word: usize,
         prepare: impl FnOnce(&Transaction<Initialized>),
     ) -> Option<Concluded> {
-        let key = request.key();
+        let (key, direction) = (request.key(), request.wanted().direction);
         let Some(transaction) = self.slot.take_idle() else {
             return Some(Concluded::refused(request, NtStatus::INTERNAL_ERROR));
         };
@@ -125,7 +125,7 @@ impl<R> Channel<R> {
                 return Some(Concluded::refused(request, status));
             }
         };
-        match transaction.initialize::<T>(request, key.direction()) {
+        match transaction.initialize::<T>(request, direction) {
             Ok(transaction) => {
                 prepare(&transaction);
                 self.execute(transaction, word)
