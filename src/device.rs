@@ -21,7 +21,7 @@ use crate::hw::edu::Edu;
 use crate::hw::{Fault, Hardware};
 use crate::statistics::Counters;
 use crate::transfer::InFlight;
-use crate::watch;
+use crate::{ioctl, watch};
 
 /// Nobody but the system and administrators may open a card: whoever reads and writes it directs its DMA.
 pub(crate) const ACCESS: WideStr = kmdf::wide!("D:P(A;;GA;;;SY)(A;;GA;;;BA)");
@@ -78,7 +78,8 @@ where
             .or_log(c"creating the transaction")?;
 
         let transfers = add_transfers(&device).or_log(c"creating the queue of transfers")?;
-        let resets = add_controls(&device).or_log(c"creating the queues of control requests")?;
+        let resets =
+            ioctl::add_queues(&device).or_log(c"creating the queues of control requests")?;
         let interrupt = Interrupt::create(&device).or_log(c"creating the interrupt")?;
         let watchdog = Timer::create(&device).or_log(c"creating the timer")?;
         device.set_context(Self {
@@ -109,21 +110,6 @@ where
     device.dispatch(RequestKind::Read, &queue)?;
     device.dispatch(RequestKind::Write, &queue)?;
     Ok(queue)
-}
-
-/// Everything else gets a queue that needs no power, and from there what needs the hardware goes to one that does: the
-/// one that is returned.
-fn add_controls<H: Hardware>(device: &Device<Card<H>>) -> Result<Queue>
-where
-    Card<H>: ContextType,
-{
-    let controls = QueueConfig::new(Dispatch::Parallel)
-        .default_queue()
-        .without_power()
-        .controls();
-    Queue::create(device, controls)?;
-    let waiting = QueueConfig::new(Dispatch::Sequential).waiting_controls();
-    Queue::create(device, waiting)
 }
 
 impl<H: Hardware> DeviceEvents for Card<H>

@@ -7,12 +7,27 @@ use abi::ioctl::{GET_INFO, GET_STATISTICS, RESET, SET_MODERATION};
 use kmdf::context::ContextType;
 use kmdf::dma::{Direction, EnablerConfig};
 use kmdf::interrupt::Signal;
-use kmdf::queue::ControlEvents;
-use kmdf::{NtStatus, Queue, Request, Result};
+use kmdf::queue::{ControlEvents, Dispatch, QueueConfig, WaitingControlEvents};
+use kmdf::{Device, NtStatus, Queue, Request, Result};
 
 use crate::device::Card;
 use crate::hw::Hardware;
 use crate::statistics::Counters;
+
+/// Everything but reads and writes gets a queue that needs no power, and from there what needs the hardware goes to one
+/// that does: the one that is returned. PASSIVE_LEVEL.
+pub(crate) fn add_queues<T>(device: &Device<T>) -> Result<Queue>
+where
+    T: ControlEvents + WaitingControlEvents,
+{
+    let controls = QueueConfig::new(Dispatch::Parallel)
+        .default_queue()
+        .without_power()
+        .controls();
+    Queue::create(device, controls)?;
+    let waiting = QueueConfig::new(Dispatch::Sequential).waiting_controls();
+    Queue::create(device, waiting)
+}
 
 /// A card that control requests are about.
 pub(crate) trait Controlled: ControlEvents {

@@ -32,7 +32,7 @@ use kmdf::{Device, DeviceInit, Interrupt, NtStatus, Queue, Result, Timer, thread
 
 use crate::device::{ACCESS, interface};
 use crate::statistics::Counters;
-use crate::watch;
+use crate::{ioctl, watch};
 
 use lane::Lane;
 use registers::Registers;
@@ -103,7 +103,9 @@ impl Port {
         init.restrict_access(ACCESS).or_log(c"restricting access")?;
         let device = init.create::<Self>().or_log(c"creating the device")?;
         device.set_alignment_requirement(WIDTH - 1);
-        let waiting = add_queues(&device).or_log(c"creating the queues")?;
+        add_transfers(&device).or_log(c"creating the queues of transfers")?;
+        let waiting =
+            ioctl::add_queues(&device).or_log(c"creating the queues of control requests")?;
         let interrupt = Interrupt::create(&device).or_log(c"creating the interrupt")?;
         let read_limit = Timer::create(&device).or_log(c"creating a timer")?;
         let write_limit = Timer::create(&device).or_log(c"creating a timer")?;
@@ -161,20 +163,13 @@ impl Port {
     }
 }
 
-/// Each direction has a queue, which hands out the next request when the one before it has been completed. Control
-/// requests need no power, but those that need the hardware, and wait for it: they go on to the queue that is returned.
-fn add_queues(device: &Device<Port>) -> Result<Queue> {
+/// Each direction has a queue, which hands out the next request when the one before it has been completed.
+fn add_transfers(device: &Device<Port>) -> Result<()> {
     for kind in [RequestKind::Read, RequestKind::Write] {
         let queue = Queue::create(device, QueueConfig::new(Dispatch::Sequential).transfers())?;
         device.dispatch(kind, &queue)?;
     }
-    let controls = QueueConfig::new(Dispatch::Parallel)
-        .default_queue()
-        .without_power()
-        .controls();
-    Queue::create(device, controls)?;
-    let waiting = QueueConfig::new(Dispatch::Sequential).waiting_controls();
-    Queue::create(device, waiting)
+    Ok(())
 }
 
 /// The first connection transmits, and the second receives; a single one does both. None, as on a PC, is an error.

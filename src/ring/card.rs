@@ -24,7 +24,7 @@ use super::{MAXIMUM_ELEMENTS, MAXIMUM_TRANSFER, SLOTS};
 use crate::device::{ACCESS, interface};
 use crate::hw::Fault;
 use crate::statistics::Counters;
-use crate::watch;
+use crate::{ioctl, watch};
 
 /// What the card's DMA can do.
 pub(super) const DMA: EnablerConfig =
@@ -90,7 +90,8 @@ impl RingCard {
             add_transfers(&device, RequestKind::Write).or_log(c"creating the queue of writes")?;
         let reads =
             add_transfers(&device, RequestKind::Read).or_log(c"creating the queue of reads")?;
-        let resets = add_controls(&device).or_log(c"creating the queues of control requests")?;
+        let resets =
+            ioctl::add_queues(&device).or_log(c"creating the queues of control requests")?;
         let interrupts = add_interrupts(&device).or_log(c"creating the interrupts")?;
         let watchdog = Timer::create(&device).or_log(c"creating the timer")?;
         let recovery = WorkItem::create(&device).or_log(c"creating the work item")?;
@@ -172,17 +173,6 @@ fn add_interrupts(device: &Device<RingCard>) -> Result<[Interrupt; MESSAGES as u
         Interrupt::create(device)?,
         Interrupt::create(device)?,
     ])
-}
-
-/// As for every device of the driver: those that need no power, and from there those that wait for the hardware.
-fn add_controls(device: &Device<RingCard>) -> Result<Queue> {
-    let controls = QueueConfig::new(Dispatch::Parallel)
-        .default_queue()
-        .without_power()
-        .controls();
-    Queue::create(device, controls)?;
-    let waiting = QueueConfig::new(Dispatch::Sequential).waiting_controls();
-    Queue::create(device, waiting)
 }
 
 impl DeviceEvents for RingCard {

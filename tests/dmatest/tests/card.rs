@@ -100,9 +100,14 @@ fn interrupts_are_gathered_as_the_registry_says(system: System) {
             parameter(config, "ModerationCount", 16);
             parameter(config, "ModerationTime", 4000);
         })
-        .run(|_, device| {
+        .run(move |_, device| {
             let gathered = interrupts_of_many(device);
-            assert!(gathered <= 4, "{gathered} interrupts");
+            // A server's 4 ms are the host's, which may pass between any two requests.
+            let most = match system.board {
+                Board::CardVfioUser => 32,
+                _ => 4,
+            };
+            assert!(gathered <= most, "{gathered} interrupts");
         });
 }
 
@@ -211,7 +216,12 @@ fn one_at_a_time_takes_one_doorbell_and_one_interrupt(system: System) {
                 machine.sleep(Duration::from_millis(1));
             });
             let line = u64::from(system.interrupts == Interrupts::Line);
-            assert_eq!((reads, writes, interrupts), (line, 1, 1));
+            assert_eq!((reads, interrupts), (line, 1));
+            match system.board {
+                // A card with a clock of its own may still look for descriptors.
+                Board::CardVfioUser => assert!(writes <= 1, "{writes} doorbells"),
+                _ => assert_eq!(writes, 1),
+            }
         }
     });
 }

@@ -8,16 +8,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use abi::card::Direction::{FromCard, ToCard};
-use abi::ioctl::RESET;
-use abi::statistics::Statistics;
 use dmatest::machine_device::MachineDevice;
-use dmatest::{Device, Direction, query_statistics};
+use dmatest::{Device, Direction};
 use harness::Suite;
 use machine::user::{Overlapped, Win32Error};
 use machine::{CardFault as Fault, CardFaults as Faults};
 use machine::{Device as Board, Machine};
 
-use support::{CARDS, System, open, round_trip};
+use support::{CARDS, System, in_order, open, reset, result};
 
 /// A test, to be run in each system.
 type Test = (&'static str, fn(System));
@@ -76,32 +74,6 @@ fn faults(machine: &Machine) -> &Faults {
 fn begin(device: &MachineDevice, direction: Direction) -> Overlapped {
     let buffer = device.buffer(LENGTH).expect("memory");
     device.start(direction, 0, buffer, 0..LENGTH)
-}
-
-fn result(request: Overlapped) -> Result<usize, Win32Error> {
-    request.wait().result
-}
-
-fn statistics(device: &MachineDevice) -> Statistics {
-    query_statistics(device).expect("GET_STATISTICS")
-}
-
-fn reset(device: &MachineDevice) -> Result<usize, Win32Error> {
-    device
-        .control(RESET, &[], &mut [])
-        .map_err(|error| Win32Error(error.0))
-}
-
-/// Nothing is in flight, and both channels work: every request has been counted once.
-fn in_order(device: &MachineDevice) -> Statistics {
-    round_trip(device, 7, 3000, 5);
-    let counted = statistics(device);
-    assert_eq!(
-        counted.requests,
-        counted.completed + counted.cancelled + counted.failed,
-        "{counted:?}"
-    );
-    counted
 }
 
 /// The abort is answered: one request is lost, those after it are carried out.

@@ -8,16 +8,14 @@ mod support;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use abi::ioctl::RESET;
-use abi::statistics::Statistics;
 use dmatest::machine_device::MachineDevice;
-use dmatest::{Device, Direction, query_statistics};
+use dmatest::{Device, Direction};
 use harness::Suite;
 use machine::inf::{RegistryData, RegistryValue};
 use machine::user::{Overlapped, Win32Error, now};
 use machine::{Config, Device as Board, Interrupts, Machine};
 
-use support::{SYSTEMS, System, open, round_trip};
+use support::{SYSTEMS, System, in_order, open, reset, result, round_trip, statistics};
 
 /// A test, to be run in each system.
 type Test = (&'static str, fn(System));
@@ -98,32 +96,6 @@ fn limit(config: &mut Config, milliseconds: u32) {
 fn read(device: &MachineDevice, length: usize) -> Overlapped {
     let buffer = device.buffer(length).expect("memory");
     device.start(Direction::Read, 0, buffer, 0..length)
-}
-
-fn result(request: Overlapped) -> Result<usize, Win32Error> {
-    request.wait().result
-}
-
-fn statistics(device: &MachineDevice) -> Statistics {
-    query_statistics(device).expect("GET_STATISTICS")
-}
-
-fn reset(device: &MachineDevice) -> Result<usize, Win32Error> {
-    device
-        .control(RESET, &[], &mut [])
-        .map_err(|error| Win32Error(error.0))
-}
-
-/// Nothing is in flight, and the device works: every request has been counted once.
-fn in_order(device: &MachineDevice) -> Statistics {
-    round_trip(device, 7, 3000, 5);
-    let counted = statistics(device);
-    assert_eq!(
-        counted.requests,
-        counted.completed + counted.cancelled + counted.failed,
-        "{counted:?}"
-    );
-    counted
 }
 
 /// The transfer that the device has been told about is waited for, the next one not begun.

@@ -5,9 +5,11 @@
 use std::path::PathBuf;
 
 use abi::guid::DEVICE_INTERFACE;
+use abi::ioctl::RESET;
+use abi::statistics::Statistics;
 use dmatest::machine_device::MachineDevice;
 use dmatest::pattern::{Pattern, difference};
-use dmatest::{Device, Direction, query_info, verify};
+use dmatest::{Device, Direction, query_info, query_statistics, verify};
 use machine::nt_sys::GUID;
 use machine::user::{Overlapped, Token, Win32Error};
 use machine::{CardServer, Config, Device as Board, DriverSource, Interrupts, Machine, Mode};
@@ -236,4 +238,33 @@ impl Requests {
             "{results:?}"
         );
     }
+}
+
+/// How a request ends.
+pub fn result(request: Overlapped) -> Result<usize, Win32Error> {
+    request.wait().result
+}
+
+/// What the driver has counted.
+pub fn statistics(device: &MachineDevice) -> Statistics {
+    query_statistics(device).expect("GET_STATISTICS")
+}
+
+/// Asks for a reset.
+pub fn reset(device: &MachineDevice) -> Result<usize, Win32Error> {
+    device
+        .control(RESET, &[], &mut [])
+        .map_err(|error| Win32Error(error.0))
+}
+
+/// Nothing is in flight, and the device works: every request has been counted once.
+pub fn in_order(device: &MachineDevice) -> Statistics {
+    round_trip(device, 7, 3000, 5);
+    let counted = statistics(device);
+    assert_eq!(
+        counted.requests,
+        counted.completed + counted.cancelled + counted.failed,
+        "{counted:?}"
+    );
+    counted
 }
