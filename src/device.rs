@@ -117,21 +117,13 @@ where
     Self: ContextType,
 {
     fn prepare_hardware(&self, resources: ResourceList<'_>) -> Result<()> {
-        // The framework connects whatever interrupt it is given, and does not mind if there is none.
-        if !resources.iter().any(|one| one == Resource::Interrupt) {
-            return Err(NtStatus::DEVICE_CONFIGURATION_ERROR).or_log(c"looking for an interrupt");
-        }
-        let hardware = H::map(resources).or_log(c"mapping the hardware")?;
-        let bus = BusInterface::query(&self.device).or_log(c"asking for the bus interface")?;
-        let started = Started {
-            hardware,
-            bus,
-            signal: self.interrupt.signal(),
-        };
-        self.started
-            .open(started)
-            .map_err(|_| NtStatus::INVALID_DEVICE_STATE)
-            .or_log(c"starting twice")
+        prepare(&self.started, resources, |resources| {
+            Ok(Started {
+                hardware: H::map(resources).or_log(c"mapping the hardware")?,
+                bus: BusInterface::query(&self.device).or_log(c"asking for the bus interface")?,
+                signal: self.interrupt.signal(),
+            })
+        })
     }
 
     fn release_hardware(&self) {
@@ -159,6 +151,23 @@ where
         }
         Ok(())
     }
+}
+
+/// What `EvtDevicePrepareHardware` does for every card: makes what a started card has, and lets everybody use it.
+/// PASSIVE_LEVEL.
+pub(crate) fn prepare<S>(
+    started: &Rundown<S>,
+    resources: ResourceList<'_>,
+    make: impl FnOnce(ResourceList<'_>) -> Result<S>,
+) -> Result<()> {
+    // The framework connects whatever interrupt it is given, and does not mind if there is none.
+    if !resources.iter().any(|one| one == Resource::Interrupt) {
+        return Err(NtStatus::DEVICE_CONFIGURATION_ERROR).or_log(c"looking for an interrupt");
+    }
+    started
+        .open(make(resources)?)
+        .map_err(|_| NtStatus::INVALID_DEVICE_STATE)
+        .or_log(c"starting twice")
 }
 
 /// The device interface class, in the system's type.

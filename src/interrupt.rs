@@ -2,7 +2,7 @@
 
 use kmdf::DeviceGone;
 use kmdf::context::ContextType;
-use kmdf::interrupt::{InterruptEvents, Served};
+use kmdf::interrupt::{InterruptEvents, InterruptKey, Served};
 
 use crate::device::Card;
 use crate::hw::{Cause, Hardware};
@@ -31,7 +31,7 @@ where
         served
     }
 
-    fn deferred(&self) {
+    fn deferred(&self, _interrupt: InterruptKey) {
         self.counters.dpcs.increment();
         self.look();
     }

@@ -7,7 +7,7 @@
 use abi::fifo::Causes;
 use kmdf::clock::Moment;
 use kmdf::dma::Direction;
-use kmdf::interrupt::{InterruptEvents, Served};
+use kmdf::interrupt::{InterruptEvents, InterruptKey, Served};
 use kmdf::slot::Knock;
 use kmdf::timer::TimerEvents;
 use kmdf::{DeviceGone, NtStatus, log};
@@ -70,7 +70,7 @@ impl InterruptEvents for Port {
         Served::Defer
     }
 
-    fn deferred(&self) {
+    fn deferred(&self, _interrupt: InterruptKey) {
         self.counters.dpcs.increment();
         self.look_at_both();
     }

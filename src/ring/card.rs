@@ -2,8 +2,8 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use abi::card::Direction;
 use abi::card::register::Moderation;
-use abi::card::{Direction, MESSAGES};
 use kmdf::bus::BusInterface;
 use kmdf::device::{DeviceEvents, RequestKind};
 use kmdf::dma::{Enabler, EnablerConfig, PowerEvents, Profile};
@@ -12,16 +12,15 @@ use kmdf::interrupt::Signal;
 use kmdf::log::{self, LogFailure};
 use kmdf::queue::{Dispatch, QueueConfig};
 use kmdf::registers::Value;
-use kmdf::resources::{Resource, ResourceList};
+use kmdf::resources::ResourceList;
 use kmdf::rundown::Rundown;
-use kmdf::{
-    Device, DeviceGone, DeviceInit, Interrupt, NtStatus, Queue, Result, Timer, WorkItem, thread,
-};
+use kmdf::{Device, DeviceGone, DeviceInit, NtStatus, Queue, Result, Timer, WorkItem, thread};
 
 use super::engine::Engine;
+use super::interrupts::Interrupts;
 use super::registers::Registers;
 use super::{MAXIMUM_ELEMENTS, MAXIMUM_TRANSFER, SLOTS};
-use crate::device::{ACCESS, interface};
+use crate::device::{ACCESS, interface, prepare};
 use crate::hw::Fault;
 use crate::statistics::Counters;
 use crate::{ioctl, watch};
@@ -39,9 +38,7 @@ pub(crate) struct RingCard {
     /// The hardware, between `EvtDevicePrepareHardware` and `EvtDeviceReleaseHardware`.
     pub(super) started: Rundown<Started>,
     pub(super) enabler: Enabler,
-    /// One for each message, as far as they are granted: the channels', and that for errors. A single one, or a line, is the
-    /// first's.
-    pub(super) interrupts: [Interrupt; MESSAGES as usize],
+    pub(super) interrupts: Interrupts,
     /// Looks after time limits while transfers are in flight.
     pub(super) watchdog: Timer,
     /// The timer is running, or will be started.
@@ -92,7 +89,7 @@ impl RingCard {
             add_transfers(&device, RequestKind::Read).or_log(c"creating the queue of reads")?;
         let resets =
             ioctl::add_queues(&device).or_log(c"creating the queues of control requests")?;
-        let interrupts = add_interrupts(&device).or_log(c"creating the interrupts")?;
+        let interrupts = Interrupts::create(&device).or_log(c"creating the interrupts")?;
         let watchdog = Timer::create(&device).or_log(c"creating the timer")?;
         let recovery = WorkItem::create(&device).or_log(c"creating the work item")?;
         device.set_context(Self {
@@ -118,12 +115,6 @@ impl RingCard {
         device
             .create_interface(interface())
             .or_log(c"creating the device interface")
-    }
-
-    /// The interrupt that is connected however few messages there are.
-    pub(super) const fn interrupt(&self) -> &Interrupt {
-        let [first, ..] = &self.interrupts;
-        first
     }
 
     /// Both channels.
@@ -166,32 +157,15 @@ fn add_transfers(device: &Device<RingCard>, kind: RequestKind) -> Result<Queue> 
     Ok(queue)
 }
 
-/// The framework hands out messages in the order in which the interrupts were made.
-fn add_interrupts(device: &Device<RingCard>) -> Result<[Interrupt; MESSAGES as usize]> {
-    Ok([
-        Interrupt::create(device)?,
-        Interrupt::create(device)?,
-        Interrupt::create(device)?,
-    ])
-}
-
 impl DeviceEvents for RingCard {
     fn prepare_hardware(&self, resources: ResourceList<'_>) -> Result<()> {
-        // The framework connects whatever interrupt it is given, and does not mind if there is none.
-        if !resources.iter().any(|one| one == Resource::Interrupt) {
-            return Err(NtStatus::DEVICE_CONFIGURATION_ERROR).or_log(c"looking for an interrupt");
-        }
-        let registers = Registers::map(resources).or_log(c"mapping the hardware")?;
-        let bus = BusInterface::query(&self.device).or_log(c"asking for the bus interface")?;
-        let started = Started {
-            registers,
-            bus,
-            signal: self.interrupt().signal(),
-        };
-        self.started
-            .open(started)
-            .map_err(|_| NtStatus::INVALID_DEVICE_STATE)
-            .or_log(c"starting twice")
+        prepare(&self.started, resources, |resources| {
+            Ok(Started {
+                registers: Registers::map(resources).or_log(c"mapping the hardware")?,
+                bus: BusInterface::query(&self.device).or_log(c"asking for the bus interface")?,
+                signal: self.interrupts.assigned(),
+            })
+        })
     }
 
     fn release_hardware(&self) {

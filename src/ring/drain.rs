@@ -51,7 +51,7 @@ impl Engine {
             };
             match self.drain(card, reaper) {
                 Ok(false) => {}
-                Ok(true) => card.interrupt().queue_deferred(),
+                Ok(true) => card.interrupts.of(self.direction).queue_deferred(),
                 Err(fault) => {
                     log::failure(c"reading a completion", fault.status());
                     return card.distrust();

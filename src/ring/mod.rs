@@ -3,7 +3,8 @@
 //! | file | role |
 //! |---|---|
 //! | `card` | the device: how it is set up, started, powered and stopped |
-//! | `requests` | reads and writes as they arrive, are programmed, interrupt and are cancelled |
+//! | `requests` | reads and writes as they arrive, are programmed and are cancelled |
+//! | `interrupts` | which message is about what; the service routine and the deferred call |
 //! | `control` | what it is, for control requests |
 //! | `engine` | one channel: its slots, the way into the descriptor ring, aborts |
 //! | `drain` | the way out of the completion ring, where nothing is believed |
@@ -26,6 +27,7 @@ mod card;
 mod control;
 mod drain;
 mod engine;
+mod interrupts;
 mod memory;
 mod recovery;
 mod registers;

@@ -1,15 +1,12 @@
-//! Reads and writes on a ring card: the four phases, each for many requests at a time.
+//! Reads and writes on a ring card: three of the four phases, each for many requests at a time.
 
 use core::sync::atomic::Ordering;
 
-use abi::card::register::Causes;
 use abi::window::Span;
-use kmdf::DeviceGone;
 use kmdf::dma::{
     Attempt, Channel, Concluded, Direction, DmaEvents, Executing, ScatterGather, Stopped,
     Transaction,
 };
-use kmdf::interrupt::{InterruptEvents, Served, Signal};
 use kmdf::queue::{StopReason, TransferEvents};
 use kmdf::request::{CancelEvents, RequestKey};
 use kmdf::timer::TimerEvents;
@@ -202,32 +199,6 @@ impl DmaEvents for RingCard {
                 false
             }
         }
-    }
-}
-
-impl InterruptEvents for RingCard {
-    /// A message needs no answer. On a line, reading the causes acknowledges them; a card with none did not interrupt,
-    /// and a card that is gone cannot have.
-    fn service(&self, _message: u32) -> Served {
-        let served = match self.started.enter() {
-            Some(started) if started.signal == Signal::Message => Served::Defer,
-            Some(started) => match started.registers.acknowledge() {
-                Ok(causes) if causes.intersects(Causes::all()) => Served::Defer,
-                Ok(_) | Err(DeviceGone) => Served::NotOurs,
-            },
-            None => Served::NotOurs,
-        };
-        match served {
-            Served::NotOurs => self.counters.foreign_interrupts.increment(),
-            Served::Done | Served::Defer => self.counters.interrupts.increment(),
-        }
-        served
-    }
-
-    /// Phase 4: takes what the card has completed.
-    fn deferred(&self) {
-        self.counters.dpcs.increment();
-        self.look();
     }
 }
 

@@ -18,7 +18,13 @@ pub trait InterruptEvents: DeviceEvents {
     /// `EvtInterruptDpc`: does what the interrupt asks for. DISPATCH_LEVEL.
     ///
     /// One call may stand for several interrupts, and two calls may overlap on two processors.
-    fn deferred(&self);
+    fn deferred(&self, interrupt: InterruptKey);
+}
+
+/// Which of a device's interrupts: what can be compared, and nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InterruptKey {
+    raw: WDFINTERRUPT,
 }
 
 /// What an interrupt service routine found.
@@ -77,6 +83,12 @@ impl Interrupt {
         Ok(Self { raw: interrupt })
     }
 
+    /// Which one it is.
+    #[must_use]
+    pub const fn key(&self) -> InterruptKey {
+        InterruptKey { raw: self.raw }
+    }
+
     /// Has the deferred call run, as after an interrupt. IRQL <= DIRQL.
     pub fn queue_deferred(&self) {
         // SAFETY: the interrupt is valid. The result says whether the call was queued already, which is as good.
@@ -128,9 +140,9 @@ unsafe extern "C" fn isr<T: InterruptEvents>(interrupt: WDFINTERRUPT, message: U
     BOOLEAN::from(served != Served::NotOurs)
 }
 
-unsafe extern "C" fn dpc<T: InterruptEvents>(_interrupt: WDFINTERRUPT, device: WDFOBJECT) {
+unsafe extern "C" fn dpc<T: InterruptEvents>(interrupt: WDFINTERRUPT, device: WDFOBJECT) {
     // SAFETY: the associated object is the interrupt's device, and valid during the callback.
     if let Some(context) = unsafe { device::context::<T>(device.cast()) } {
-        context.deferred();
+        context.deferred(InterruptKey { raw: interrupt });
     }
 }
