@@ -3,11 +3,11 @@
 use abi::fifo::IDENTITY;
 use abi::info::{DeviceInfo, DeviceKind, InterruptKind};
 use abi::ioctl::{
-    GET_INFO, GET_STATISTICS, STREAM_EXCHANGE, STREAM_POSITION, STREAM_START, STREAM_STOP,
+    GET_INFO, GET_STATISTICS, RESET, STREAM_EXCHANGE, STREAM_POSITION, STREAM_START, STREAM_STOP,
 };
 use kmdf::dma::{Direction, EnablerConfig};
 use kmdf::interrupt::Signal;
-use kmdf::queue::ControlEvents;
+use kmdf::queue::{ControlEvents, WaitingControlEvents};
 use kmdf::{NtStatus, Request, Result};
 
 use super::{MAXIMUM_REQUEST, Port};
@@ -22,11 +22,24 @@ impl ControlEvents for Port {
             GET_INFO => self
                 .info()
                 .and_then(|info| answer(&request, info.as_bytes())),
-            STREAM_START | STREAM_EXCHANGE | STREAM_POSITION | STREAM_STOP => {
+            RESET | STREAM_START | STREAM_EXCHANGE | STREAM_POSITION | STREAM_STOP => {
                 return self.forward(request);
             }
             GET_STATISTICS => answer(&request, self.counters.snapshot().as_bytes()),
             _ => Err(NtStatus::INVALID_DEVICE_REQUEST),
+        };
+        match outcome {
+            Ok(bytes) => request.complete_with_bytes(bytes),
+            Err(status) => request.complete(status),
+        }
+    }
+}
+
+impl WaitingControlEvents for Port {
+    fn device_control_and_wait(&self, mut request: Request, code: u32) {
+        let outcome = match code {
+            RESET => self.reset().map(|()| 0),
+            _ => self.serve_stream(&mut request, code),
         };
         match outcome {
             Ok(bytes) => request.complete_with_bytes(bytes),

@@ -10,6 +10,7 @@
 //! | `lane` | one direction: what has been heard of its transfer |
 //! | `transfer` | the way of a request to the controller |
 //! | `end` | how a transfer ends: finished, failed, stopped, too late |
+//! | `reset` | a fresh start on request |
 //! | `stream` | looped transfers over common buffers |
 //! | `control` | control requests |
 
@@ -17,6 +18,7 @@ mod control;
 mod end;
 mod lane;
 mod registers;
+mod reset;
 mod stream;
 mod transfer;
 
@@ -58,6 +60,8 @@ pub(crate) struct Port {
     write_limit: Timer,
     /// How long that is, in milliseconds.
     limit: u32,
+    /// Reads, and writes.
+    transfers: [Queue; 2],
     /// Control requests whose handlers wait.
     waiting: Queue,
     counters: Counters,
@@ -103,7 +107,7 @@ impl Port {
         init.restrict_access(ACCESS).or_log(c"restricting access")?;
         let device = init.create::<Self>().or_log(c"creating the device")?;
         device.set_alignment_requirement(WIDTH - 1);
-        add_transfers(&device).or_log(c"creating the queues of transfers")?;
+        let transfers = add_transfers(&device).or_log(c"creating the queues of transfers")?;
         let waiting =
             ioctl::add_queues(&device).or_log(c"creating the queues of control requests")?;
         let interrupt = Interrupt::create(&device).or_log(c"creating the interrupt")?;
@@ -116,6 +120,7 @@ impl Port {
             read_limit,
             write_limit,
             limit: watch::limit(driver.parameter(watch::LIMIT_NAME)),
+            transfers,
             waiting,
             counters: Counters::default(),
         })?;
@@ -164,12 +169,13 @@ impl Port {
 }
 
 /// Each direction has a queue, which hands out the next request when the one before it has been completed.
-fn add_transfers(device: &Device<Port>) -> Result<()> {
-    for kind in [RequestKind::Read, RequestKind::Write] {
+fn add_transfers(device: &Device<Port>) -> Result<[Queue; 2]> {
+    let create = |kind| -> Result<Queue> {
         let queue = Queue::create(device, QueueConfig::new(Dispatch::Sequential).transfers())?;
         device.dispatch(kind, &queue)?;
-    }
-    Ok(())
+        Ok(queue)
+    };
+    Ok([create(RequestKind::Read)?, create(RequestKind::Write)?])
 }
 
 /// The first connection transmits, and the second receives; a single one does both. None, as on a PC, is an error.

@@ -13,7 +13,6 @@ use kmdf::dma::{
     ChannelAdapter, Direction, LoopBuffer, LoopedEvents, LoopedTransfer, SystemEnabler, TransferEnd,
 };
 use kmdf::log::LogFailure;
-use kmdf::queue::WaitingControlEvents;
 use kmdf::{NtStatus, Request, Result, thread};
 
 use super::registers::Registers;
@@ -114,16 +113,6 @@ impl Stream {
     }
 }
 
-impl WaitingControlEvents for Port {
-    fn device_control_and_wait(&self, mut request: Request, code: u32) {
-        let outcome = self.serve_stream(&mut request, code);
-        match outcome {
-            Ok(bytes) => request.complete_with_bytes(bytes),
-            Err(status) => request.complete(status),
-        }
-    }
-}
-
 impl LoopedEvents for Port {
     fn looped(&self, direction: Direction, end: TransferEnd) {
         if let Some(started) = self.started.enter()
@@ -153,7 +142,7 @@ impl LoopedEvents for Port {
 
 /// All at PASSIVE_LEVEL.
 impl Port {
-    fn serve_stream(&self, request: &mut Request, code: u32) -> Result<usize> {
+    pub(super) fn serve_stream(&self, request: &mut Request, code: u32) -> Result<usize> {
         let started = self.started.enter().ok_or(NtStatus::DEVICE_NOT_READY)?;
         // One channel cannot do both at once.
         let stream = started.stream.as_ref().ok_or(NtStatus::NOT_SUPPORTED)?;

@@ -108,7 +108,7 @@ impl Port {
         }
     }
 
-    fn ended(&self, stopped: Stopped) {
+    pub(super) fn ended(&self, stopped: Stopped) {
         match stopped {
             Stopped::Noted | Stopped::Running => {}
             Stopped::Concluded(concluded) => self.counters.conclude(concluded),

@@ -49,7 +49,7 @@ pub const GET_STATISTICS: u32 = ctl_code(DEVICE_TYPE, 0x801, Method::Buffered, A
 /// Stops the engine and starts afresh. Neither input nor output. Needs access for writing.
 ///
 /// A transfer under way is cut off from the bus, and its request ends with `STATUS_CANCELLED`; what it has moved is
-/// unspecified. Requests that still wait are carried out afterwards. Ends with success when the engine is idle and can
+/// unspecified. Requests that still wait are carried out afterwards. A [stream](crate::stream) ends. Ends with success when the engine is idle and can
 /// be used again, and with an error if it cannot be brought to that: the device has failed then.
 pub const RESET: u32 = ctl_code(DEVICE_TYPE, 0x802, Method::Buffered, Access::Write);
 

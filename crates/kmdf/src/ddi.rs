@@ -93,6 +93,7 @@ functions! {
     fn WdfIoQueueGetDevice(queue: WDFQUEUE) -> WDFDEVICE = PFN_WDFIOQUEUEGETDEVICE[WdfIoQueueGetDeviceTableIndex];
     fn WdfIoQueueStart(queue: WDFQUEUE) = PFN_WDFIOQUEUESTART[WdfIoQueueStartTableIndex];
     fn WdfIoQueueStop(queue: WDFQUEUE, complete: PFN_WDF_IO_QUEUE_STATE, context: WDFCONTEXT) = PFN_WDFIOQUEUESTOP[WdfIoQueueStopTableIndex];
+    fn WdfIoQueueGetState(queue: WDFQUEUE, queued: PULONG, handed_out: PULONG) -> WDF_IO_QUEUE_STATE = PFN_WDFIOQUEUEGETSTATE[WdfIoQueueGetStateTableIndex];
     fn WdfIoQueueStopSynchronously(queue: WDFQUEUE) = PFN_WDFIOQUEUESTOPSYNCHRONOUSLY[WdfIoQueueStopSynchronouslyTableIndex];
 
     fn WdfRequestGetParameters(request: WDFREQUEST, parameters: PWDF_REQUEST_PARAMETERS) = PFN_WDFREQUESTGETPARAMETERS[WdfRequestGetParametersTableIndex];

@@ -3,9 +3,9 @@
 use core::marker::PhantomData;
 
 use wdk_sys::{
-    _WDF_EXECUTION_LEVEL, _WDF_IO_QUEUE_DISPATCH_TYPE, _WDF_REQUEST_STOP_ACTION_FLAGS,
-    _WDF_TRI_STATE, ULONG, WDF_IO_QUEUE_CONFIG, WDF_IO_QUEUE_DISPATCH_TYPE, WDFDEVICE, WDFQUEUE,
-    WDFREQUEST,
+    _WDF_EXECUTION_LEVEL, _WDF_IO_QUEUE_DISPATCH_TYPE, _WDF_IO_QUEUE_STATE,
+    _WDF_REQUEST_STOP_ACTION_FLAGS, _WDF_TRI_STATE, ULONG, WDF_IO_QUEUE_CONFIG,
+    WDF_IO_QUEUE_DISPATCH_TYPE, WDFDEVICE, WDFQUEUE, WDFREQUEST,
 };
 
 use crate::context;
@@ -197,6 +197,15 @@ impl Queue {
     pub fn stop(&self) {
         // SAFETY: the queue is valid, and nobody needs to be told when those that were handed out have ended.
         unsafe { ddi::WdfIoQueueStop(self.raw, None, core::ptr::null_mut()) };
+    }
+
+    /// `WdfIoQueueGetState`: whether a request was handed out that has not ended. IRQL <= DISPATCH_LEVEL.
+    #[must_use]
+    pub fn has_handed_out(&self) -> bool {
+        let none = core::ptr::null_mut();
+        // SAFETY: the queue is valid, and the numbers are optional.
+        let state = unsafe { ddi::WdfIoQueueGetState(self.raw, none, none) };
+        state & _WDF_IO_QUEUE_STATE::WdfIoQueueDriverNoRequests == 0
     }
 
     /// `WdfIoQueueStopSynchronously`: as [`stop`](Self::stop), and waits until all that were handed out have ended.

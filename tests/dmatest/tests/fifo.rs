@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use abi::info::{DeviceInfo, DeviceKind, InterruptKind};
-use abi::ioctl::{STREAM_EXCHANGE, STREAM_START, STREAM_STOP};
+use abi::ioctl::{RESET, STREAM_EXCHANGE, STREAM_START, STREAM_STOP};
 use abi::statistics::Statistics;
 use abi::stream::{self, StreamState};
 use dmatest::machine_device::MachineDevice;
@@ -17,7 +17,7 @@ use dmatest::{Device, Direction, query_info, query_statistics};
 use harness::Suite;
 use machine::inf::{RegistryData, RegistryValue};
 use machine::user::{Overlapped, Win32Error};
-use machine::{Config, Device as Board};
+use machine::{Config, Device as Board, FifoFault as Fault, FifoFaults, Machine, Way};
 
 use support::{FIFOS, System, UNWIRED, open};
 
@@ -28,7 +28,7 @@ macro_rules! tests {
     ($($test:ident)*) => { [$((stringify!($test), $test)),*] };
 }
 
-const EVERYWHERE: [Test; 12] = tests! {
+const EVERYWHERE: [Test; 17] = tests! {
     it_says_what_it_is
     what_is_written_is_read
     small_lengths_and_buffers_anywhere_in_a_page
@@ -41,9 +41,14 @@ const EVERYWHERE: [Test; 12] = tests! {
     suspended_while_a_read_waits
     pulled_out_while_a_read_waits
     pulled_out_while_a_write_waits
+    an_error_of_the_controller_ends_a_read
+    an_error_of_the_controller_ends_a_write
+    what_the_device_says_too_early_is_not_believed
+    a_reset_ends_what_is_under_way_and_empties_the_device
+    what_waits_in_the_queue_is_carried_out_after_a_reset
 };
 
-const DUPLEX: [Test; 8] = tests! {
+const DUPLEX: [Test; 10] = tests! {
     cancelled_at_any_time_it_ends_once
     many_fragments_in_both_directions_at_once
     a_stream_comes_back_as_it_was_played
@@ -52,6 +57,8 @@ const DUPLEX: [Test; 8] = tests! {
     requests_wait_until_a_stream_is_stopped
     a_stream_that_is_pulled_out_ends
     wrong_stream_requests_are_refused
+    an_error_after_some_transfers_ends_the_request
+    a_reset_ends_a_stream
 };
 
 const SIMPLEX: [Test; 2] = tests! {
@@ -544,5 +551,132 @@ fn suspended_while_it_waits_for_the_channel(system: System) {
         waits.cancel().expect("under way");
         assert_eq!(result(waits), ABORTED);
         assert_eq!(in_order(device).requests, 2);
+    });
+}
+
+fn faults(machine: &Machine) -> &FifoFaults {
+    machine.fifo_faults().expect("the device is the FIFO")
+}
+
+fn reset(device: &MachineDevice) {
+    assert_eq!(device.control(RESET, &[], &mut []), Ok(0));
+}
+
+/// The controller says DmaError: the request has failed, is counted once, and the next one works.
+fn fails_with_an_error(machine: &Machine, device: &MachineDevice, fault: Fault) {
+    faults(machine).arm(fault);
+    let requests = [write(device, 256), read(device, 256)];
+    let (failed, other) = match (fault, requests) {
+        (Fault::BusError(Way::Transmit, _), [write, read]) => (write, read),
+        (_, [write, read]) => (read, write),
+    };
+    assert_eq!(result(failed), IO_DEVICE);
+    // What did not come, or go, is waited for by the other one.
+    let _ = other.cancel();
+    let ended = result(other);
+    assert!([Ok(256), ABORTED].contains(&ended), "{ended:?}");
+    assert_eq!(faults(machine).struck().len(), 1);
+    reset(device);
+    round_trip(device, 256, 0);
+    let counted = in_order(device);
+    assert_eq!((counted.failed, counted.hardware_errors), (1, 1));
+    assert_eq!((counted.requests, counted.timeouts), (4, 0));
+}
+
+fn an_error_of_the_controller_ends_a_read(system: System) {
+    system.run(|machine, device| {
+        fails_with_an_error(machine, device, Fault::BusError(Way::Receive, 128));
+    });
+}
+
+fn an_error_of_the_controller_ends_a_write(system: System) {
+    system.run(|machine, device| {
+        fails_with_an_error(machine, device, Fault::BusError(Way::Transmit, 128));
+    });
+}
+
+/// In its second transfer; what the first has moved does not make it a success.
+fn an_error_after_some_transfers_ends_the_request(system: System) {
+    system.run(|machine, device| {
+        let largest = query_info(device).expect("GET_INFO").maximum_transfer as usize;
+        faults(machine).arm(Fault::BusError(Way::Transmit, largest as u32 + 64));
+        let (write, read) = (write(device, 2 * largest), read(device, 2 * largest));
+        assert_eq!(result(write), IO_DEVICE);
+        read.cancel().expect("under way");
+        assert_eq!(result(read), ABORTED);
+        let counted = in_order(device);
+        assert_eq!(counted.failed, 1);
+        assert_eq!(counted.bytes_written, largest as u64, "the first transfer");
+        reset(device);
+        round_trip(device, 256, 0);
+    });
+}
+
+/// The device interrupts before the controller has moved anything: the buffer is still in use.
+fn what_the_device_says_too_early_is_not_believed(system: System) {
+    system.run(|machine, device| {
+        for way in [Way::Transmit, Way::Receive] {
+            faults(machine).arm(Fault::EarlyDone(way));
+        }
+        round_trip(device, 256, 20);
+        assert_eq!(faults(machine).struck().len(), 2);
+        round_trip(device, 256, 0);
+        assert_eq!(in_order(device).completed, 4);
+    });
+}
+
+fn a_reset_ends_what_is_under_way_and_empties_the_device(system: System) {
+    system.run(|machine, device| {
+        let write = write(device, 0x2_0000);
+        machine.sleep(Duration::from_millis(1));
+        reset(device);
+        assert_eq!(result(write), ABORTED);
+        round_trip(device, 256, 0);
+        let read = read(device, 64);
+        machine.sleep(Duration::from_millis(1));
+        let before = device.now();
+        reset(device);
+        assert!(device.now() - before < Duration::from_millis(20));
+        assert_eq!(result(read), ABORTED);
+        round_trip(device, 256, 0);
+        let counted = in_order(device);
+        assert_eq!((counted.cancelled, counted.timeouts), (2, 0));
+    });
+}
+
+fn what_waits_in_the_queue_is_carried_out_after_a_reset(system: System) {
+    system.run(move |machine, device| {
+        let reads = [read(device, 64), read(device, 128)];
+        machine.sleep(Duration::from_millis(1));
+        reset(device);
+        let [under_way, waits] = reads;
+        assert_eq!(result(under_way), ABORTED);
+        assert!(!waits.has_ended());
+        // One channel is the read's, which waits for data; with two the data comes.
+        if system.board == Board::FifoSimplex {
+            waits.cancel().expect("under way");
+            assert_eq!(result(waits), ABORTED);
+        } else {
+            assert_eq!(result(write(device, 128)), Ok(128));
+            assert_eq!(result(waits), Ok(128));
+        }
+        reset(device);
+        round_trip(device, 256, 0);
+        in_order(device);
+    });
+}
+
+fn a_reset_ends_a_stream(system: System) {
+    system.run(|machine, device| {
+        start_stream(device);
+        let waits = write(device, 64);
+        machine.sleep(PERIOD * 3);
+        reset(device);
+        assert!(dmatest::stream::position(device).is_err());
+        assert_eq!(result(waits), ABORTED);
+        round_trip(device, 256, 0);
+        start_stream(device);
+        stop_stream(device);
+        assert_eq!(in_order(device).cancelled, 1);
     });
 }

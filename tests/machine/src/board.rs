@@ -6,7 +6,7 @@ use machine_bus::fault::{FaultKind, Fired, Shim};
 use machine_bus::fifo::{self, Wiring};
 use machine_bus::record::{RecordError, Rest};
 use machine_bus::{
-    Board, BoardError, CardDevice, CardFaults, CardTiming, Edu, Engine, FaultyBoard,
+    Board, BoardError, CardDevice, CardFaults, CardTiming, Edu, Engine, FaultyBoard, FifoFaults,
     FunctionAddress, LocalBoard, MemoryConfig, QemuBoard, QemuConfig, RecordingBoard, ReplayBoard,
     ThreadedBoard, VfioUserBoard, VfioUserConfig, VfioUserServer,
 };
@@ -40,6 +40,8 @@ pub(crate) struct Plugged {
     pub(crate) rest: Option<Rest>,
     /// What makes the card itself fail, if it is the device.
     pub(crate) card_faults: Option<CardFaults>,
+    /// What makes the FIFO peripheral itself fail, if it is the device.
+    pub(crate) fifo_faults: Option<FifoFaults>,
     /// The process that serves the device, if the machine has started one.
     pub(crate) server_process: Option<u32>,
 }
@@ -60,6 +62,7 @@ impl Plugged {
         };
         let mut rest = None;
         let mut card_faults = None;
+        let mut fifo_faults = None;
         let mut server_process = None;
         let board: Box<dyn Board> = match (config.device, &config.session) {
             (Device::Edu, Session::Replay(path)) => {
@@ -101,15 +104,20 @@ impl Plugged {
                 server_process = served.server_process();
                 Box::new(served)
             }
-            (Device::Fifo, Session::Live) => Box::new(fifo::board(&memory, Wiring::Duplex, true)?),
-            (Device::FifoWithoutInterrupt, Session::Live) => {
-                Box::new(fifo::board(&memory, Wiring::Duplex, false)?)
-            }
-            (Device::FifoSimplex, Session::Live) => {
-                Box::new(fifo::board(&memory, Wiring::Simplex, true)?)
-            }
-            (Device::FifoUnwired, Session::Live) => {
-                Box::new(fifo::board(&memory, Wiring::Unwired, true)?)
+            (
+                Device::Fifo
+                | Device::FifoWithoutInterrupt
+                | Device::FifoSimplex
+                | Device::FifoUnwired,
+                Session::Live,
+            ) => {
+                let faults = fifo_faults.insert(FifoFaults::default());
+                let (wiring, interrupts) = match config.device {
+                    Device::FifoSimplex => (Wiring::Simplex, true),
+                    Device::FifoUnwired => (Wiring::Unwired, true),
+                    device => (Wiring::Duplex, device == Device::Fifo),
+                };
+                Box::new(fifo::board(&memory, wiring, interrupts, faults)?)
             }
             (_, Session::Record(_) | Session::Replay(_)) => return Err(RecordError::NotExternal),
         };
@@ -138,6 +146,7 @@ impl Plugged {
             shim,
             rest,
             card_faults,
+            fifo_faults,
             server_process,
         })
     }

@@ -13,7 +13,7 @@ pub mod user;
 pub use config::{CardConfig, CardServer, Config, Device, DriverSource, Interrupts, Session};
 pub use machine::{Machine, MachineError, run};
 pub use machine_bus::fault;
-pub use machine_bus::{CardFault, CardFaults, CardTiming};
+pub use machine_bus::{CardFault, CardFaults, CardTiming, FifoFault, FifoFaults, Way};
 pub use machine_hal::pnp::Phase;
 pub use machine_nt::bugcheck;
 pub use machine_nt::ex::pool::fail_allocation;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use machine_bus::fault::{Fault, FaultKind, Shim, ShimError};
 use machine_bus::record::{RecordError, Rest};
-use machine_bus::{Board, BoardError, CardFaults};
+use machine_bus::{Board, BoardError, CardFaults, FifoFaults};
 use machine_hal::dma::Occupied;
 use machine_hal::pnp::{DriverPackage, HardwareValue, Manager, Node, Phase, PnpError};
 use machine_nt::bugcheck::{self, code};
@@ -151,6 +151,12 @@ impl Machine {
     #[must_use]
     pub fn card_faults(&self) -> Option<&CardFaults> {
         self.plugged.card_faults.as_ref()
+    }
+
+    /// What makes the FIFO peripheral itself fail, and with it the controller's transfers, if it is the device.
+    #[must_use]
+    pub fn fifo_faults(&self) -> Option<&FifoFaults> {
+        self.plugged.fifo_faults.as_ref()
     }
 
     /// The process that serves the device over vfio-user, if the machine has started it: killed, the device is pulled out.

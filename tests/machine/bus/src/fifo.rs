@@ -1,6 +1,10 @@
 //! The FIFO peripheral: docs/fifo.md is its manual, `abi::fifo` its register map.
 
+mod faults;
+
 use std::collections::VecDeque;
+
+pub use faults::{Fault, Faults, Way};
 
 use abi::fifo::{
     BUS_ERROR_AFTER, CAUSES, CAUSES_ENABLE, CONTROL, Causes, Control, DEPTH, HARDWARE_ID,
@@ -36,7 +40,7 @@ const RECEIVE: DmaConnection = DmaConnection {
     width: 4,
 };
 
-/// A board with nothing but this device and the system DMA controller that serves it.
+/// A board with nothing but this device and the system DMA controller that serves it. The device fails as `faults` is told.
 ///
 /// # Errors
 /// Guest memory cannot be had.
@@ -44,6 +48,7 @@ pub fn board(
     memory: &MemoryConfig,
     wiring: Wiring,
     interrupts: bool,
+    faults: &Faults,
 ) -> Result<LocalBoard, BoardError> {
     let description = PlatformDevice {
         hardware_id: HARDWARE_ID,
@@ -56,7 +61,8 @@ pub fn board(
             Wiring::Unwired => Vec::new(),
         },
     };
-    LocalBoard::with_platform(memory, vec![(description, Box::new(Fifo::new(wiring)))])
+    let device = Fifo::new(wiring, faults.clone());
+    LocalBoard::with_platform(memory, vec![(description, Box::new(device))])
 }
 
 /// What the registers hold after power-on and after a reset.
@@ -75,6 +81,7 @@ pub struct Fifo {
     pattern: Pattern,
     bus_error_after: Option<u32>,
     line_due: Option<u64>,
+    faults: Faults,
 }
 
 /// One direction.
@@ -128,8 +135,8 @@ struct Pattern {
 }
 
 impl Fifo {
-    /// A device after power-on.
-    pub fn new(wiring: Wiring) -> Self {
+    /// A device after power-on, which fails as `faults` is told.
+    pub fn new(wiring: Wiring, faults: Faults) -> Self {
         Self {
             wiring,
             control: Control::empty(),
@@ -141,6 +148,7 @@ impl Fifo {
             pattern: Pattern::default(),
             bus_error_after: None,
             line_due: None,
+            faults,
         }
     }
 
@@ -255,20 +263,34 @@ impl Fifo {
     }
 
     /// Counts an access to a data register: an error if it is the one that was asked for.
-    fn check_bus(&mut self, size: u8) -> Result<(), BusError> {
-        let Some(left) = self.bus_error_after else {
-            return Ok(());
-        };
-        self.bus_error_after = left.checked_sub(size.into());
-        if self.bus_error_after.is_some() {
+    fn check_bus(&mut self, way: Way, size: u8) -> Result<(), BusError> {
+        let mut fails = self.faults.passes(way, size);
+        if let Some(left) = self.bus_error_after {
+            self.bus_error_after = left.checked_sub(size.into());
+            fails |= self.bus_error_after.is_none();
+        }
+        if !fails {
             return Ok(());
         }
         self.causes |= Causes::BUS_ERROR;
         Err(BusError)
     }
 
+    /// A side's count is set.
+    fn begin(&mut self, way: Way, count: u32) {
+        let (side, done) = match way {
+            Way::Transmit => (&mut self.tx, Causes::TX_DONE),
+            Way::Receive => (&mut self.rx, Causes::RX_DONE),
+        };
+        side.begin(count);
+        if count > 0 && self.faults.counts(way) {
+            side.counting = false;
+            self.causes |= done;
+        }
+    }
+
     fn read_data(&mut self, size: u8) -> Result<u64, BusError> {
-        self.check_bus(size)?;
+        self.check_bus(Way::Receive, size)?;
         let mut bytes = [0; 8];
         if self.rx.level() < size.into() {
             self.causes |= Causes::RX_UNDERRUN;
@@ -288,7 +310,7 @@ impl Fifo {
     }
 
     fn write_data(&mut self, size: u8, value: u64) -> Result<(), BusError> {
-        self.check_bus(size)?;
+        self.check_bus(Way::Transmit, size)?;
         if self.tx.room() < size.into() {
             self.causes |= Causes::TX_OVERRUN;
         } else {
@@ -300,7 +322,7 @@ impl Fifo {
     }
 
     fn reset(&mut self) {
-        *self = Self::new(self.wiring);
+        *self = Self::new(self.wiring, self.faults.clone());
     }
 
     fn read_register(&self, offset: usize) -> u32 {
@@ -337,8 +359,8 @@ impl Fifo {
             o if o == CAUSES_ENABLE.offset() => self.enabled = Causes::from_bits_retain(value),
             o if o == TX_THRESHOLD.offset() => self.tx.threshold = value.min(DEPTH - 8),
             o if o == RX_THRESHOLD.offset() => self.rx.threshold = value.min(DEPTH - 8),
-            o if o == TX_COUNT.offset() => self.tx.begin(value),
-            o if o == RX_COUNT.offset() => self.rx.begin(value),
+            o if o == TX_COUNT.offset() => self.begin(Way::Transmit, value),
+            o if o == RX_COUNT.offset() => self.begin(Way::Receive, value),
             o if o == LINE_PERIOD.offset() => self.period = value.max(1),
             o if o == PATTERN_SEED.offset() => {
                 self.pattern = Pattern {
@@ -421,7 +443,7 @@ mod tests {
 
     /// A device of which the registers are written as a driver would.
     fn fifo(control: Control) -> Fifo {
-        let mut fifo = Fifo::new(Wiring::Duplex);
+        let mut fifo = Fifo::new(Wiring::Duplex, Faults::default());
         set(&mut fifo, CONTROL.offset(), control.bits());
         fifo
     }

@@ -34,7 +34,7 @@ pub use device::{Device, DmaError, Port};
 pub use edu::{Edu, Pace};
 pub use engine::{Engine, Transfer};
 pub use fault::FaultyBoard;
-pub use fifo::{Fifo, Wiring};
+pub use fifo::{Fault as FifoFault, Faults as FifoFaults, Fifo, Way, Wiring};
 pub use iommu::{Access, Iommu, IommuError};
 pub use local::{LocalBoard, ThreadedBoard};
 pub use memory::{MemoryConfig, MemoryError, PAGE_SIZE, PhysicalMemory, Zone};

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use abi::fifo::{CONTROL, Control, HARDWARE_ID, RX_COUNT, RX_DATA, TX_COUNT, TX_DATA};
 use machine_bus::MemoryConfig;
-use machine_bus::fifo::{self, Wiring};
+use machine_bus::fifo::{self, Faults, Wiring};
 use machine_hal::Config;
 use machine_hal::pnp::DriverPackage;
 use machine_nt::exports::KeDelayExecutionThread;
@@ -17,7 +17,13 @@ use crate::wdm::{self, STARTED};
 
 /// Runs `f` with the device started.
 pub fn started(config: Config, f: impl FnOnce(&Fifo) + 'static) {
-    let board = fifo::board(&MemoryConfig::default(), Wiring::Duplex, false).unwrap();
+    let board = fifo::board(
+        &MemoryConfig::default(),
+        Wiring::Duplex,
+        false,
+        &Faults::default(),
+    )
+    .unwrap();
     run_on(board, config, |rig| {
         let object = driver::create("fifo", 0..0);
         // SAFETY: the entry point of this driver.
