@@ -34,6 +34,12 @@ const EVERYWHERE: [Test; 8] = tests! {
     one_at_a_time_takes_one_doorbell_and_one_interrupt
 };
 
+/// With a card whose server is a process of its own.
+const SERVED: [Test; 2] = tests! {
+    a_killed_server_is_a_card_pulled_out
+    a_server_that_does_not_answer_is_a_card_pulled_out
+};
+
 fn main() -> ExitCode {
     CARDS
         .into_iter()
@@ -44,10 +50,8 @@ fn main() -> ExitCode {
             CARDS
                 .into_iter()
                 .filter(|system| system.board == Board::CardVfioUser)
-                .map(|system| {
-                    let test: fn(System) = a_killed_server_is_a_card_pulled_out;
-                    let name = format!("{}::a_killed_server_is_a_card_pulled_out", system.name);
-                    (name, system, test)
+                .flat_map(|system| {
+                    SERVED.map(|(name, test)| (format!("{}::{name}", system.name), system, test))
                 }),
         )
         .fold(
@@ -226,11 +230,20 @@ fn one_at_a_time_takes_one_doorbell_and_one_interrupt(system: System) {
     });
 }
 
-/// With transfers under way: every request ends, and the driver goes with nothing left behind.
 fn a_killed_server_is_a_card_pulled_out(system: System) {
+    a_signal_to_the_server_pulls_the_card_out(system, libc::SIGKILL);
+}
+
+fn a_server_that_does_not_answer_is_a_card_pulled_out(system: System) {
+    let system = system.configured(|config| config.card.patience = Duration::from_secs(1));
+    a_signal_to_the_server_pulls_the_card_out(system, libc::SIGSTOP);
+}
+
+/// With transfers under way: every request ends, and the driver goes with nothing left behind.
+fn a_signal_to_the_server_pulls_the_card_out(system: System, signal: libc::c_int) {
     const LENGTH: usize = 8 << 20;
 
-    system.run_machine(|machine| {
+    system.run_machine(move |machine| {
         machine.start().expect("started");
         let device = open(machine);
         round_trip(&device, 0, 4096, 0);
@@ -243,7 +256,7 @@ fn a_killed_server_is_a_card_pulled_out(system: System) {
         let server = machine.server_process().expect("it was started");
         let server = i32::try_from(server).expect("a process");
         // SAFETY: a signal to a child that has not been waited for.
-        assert_eq!(unsafe { libc::kill(server, libc::SIGKILL) }, 0);
+        assert_eq!(unsafe { libc::kill(server, signal) }, 0);
         let results: Vec<_> = reads.into_iter().map(|read| read.wait().result).collect();
         assert!(
             results.iter().any(Result::is_err),

@@ -160,6 +160,7 @@ fn served_card(config: &Config, memory: MemoryConfig) -> VfioUserConfig {
     };
     VfioUserConfig {
         memory,
+        patience: config.card.patience,
         ..VfioUserConfig::new(server, SLOT)
     }
 }

@@ -1,10 +1,11 @@
 //! What a machine is made of.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use abi::card::MEMORY_DEFAULT;
-use machine_bus::CardTiming;
 use machine_bus::fault::FaultPlan;
+use machine_bus::{CardTiming, VfioUserConfig};
 use machine_nt::mode::Mode;
 use machine_nt::sched::Watchdog;
 
@@ -58,6 +59,9 @@ pub struct CardConfig {
     pub memory: u64,
     /// How long it takes. In a machine that runs freely it takes no longer than it does.
     pub timing: CardTiming,
+    /// How long its server may take to answer, of the host's time, before the card counts as pulled out: 10 s, if nothing
+    /// else is said.
+    pub patience: Duration,
 }
 
 impl Default for CardConfig {
@@ -65,6 +69,7 @@ impl Default for CardConfig {
         Self {
             memory: MEMORY_DEFAULT,
             timing: CardTiming::REAL,
+            patience: VfioUserConfig::PATIENCE,
         }
     }
 }

@@ -64,6 +64,13 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Ends it, whatever it is at.
+    pub(crate) fn kill(&mut self) {
+        // Both fail only if it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// What became of it, after it has closed its connection.
     pub(crate) fn exited(&mut self) -> BoardError {
         let status = self.wait(Duration::from_secs(5));
@@ -88,9 +95,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail only if it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 

@@ -2,13 +2,13 @@
 //!
 //! The device reaches guest RAM, which its server maps, at physical addresses: there is no IOMMU, as with the boards in
 //! QEMU, and an address without RAM is a bus error that only the device hears of. Its time is real. It is pulled out by
-//! killing its server, or when its server closes the connection or sends what is no answer.
-//!
-//! A server that neither answers nor goes is waited for.
+//! killing its server, or when its server closes the connection, sends what is no answer, or sends none for as long as
+//! [`VfioUserConfig::patience`] says, which is reported on standard error.
 
 mod endpoint;
 mod events;
 mod header;
+mod patience;
 mod server;
 
 use std::ops::Range;
@@ -31,11 +31,17 @@ pub struct VfioUserConfig {
     pub memory: MemoryConfig,
     /// Its slot on bus 0.
     pub slot: FunctionAddress,
-    /// How long a server that is started may take to open its socket.
+    /// How long a server may take to open its socket, if it is started, and to say what it serves.
     pub timeout: Duration,
+    /// How long it may take to answer, or to take a question: after that its device is gone. Of the host's time, and
+    /// at least a millisecond.
+    pub patience: Duration,
 }
 
 impl VfioUserConfig {
+    /// How long an answer may take if nothing else is said: much longer than on a busy host.
+    pub const PATIENCE: Duration = Duration::from_secs(10);
+
     /// A server's device in this slot, with the usual memory.
     pub fn new(server: VfioUserServer, slot: FunctionAddress) -> Self {
         Self {
@@ -43,6 +49,7 @@ impl VfioUserConfig {
             memory: MemoryConfig::default(),
             slot,
             timeout: Duration::from_secs(20),
+            patience: Self::PATIENCE,
         }
     }
 }

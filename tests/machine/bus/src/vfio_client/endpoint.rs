@@ -207,11 +207,16 @@ impl Endpoint {
         if self.gone {
             return None;
         }
-        let answer = question(&mut self.connection.client).ok();
-        if answer.is_none() {
-            self.lose();
+        match question(&mut self.connection.client) {
+            Ok(answer) => Some(answer),
+            Err(error) => {
+                if let Some(message) = self.connection.give_up(&error) {
+                    eprintln!("{message}");
+                }
+                self.lose();
+                None
+            }
         }
-        answer
     }
 
     /// The device is pulled out.

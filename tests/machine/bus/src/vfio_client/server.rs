@@ -8,9 +8,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use vfio_user::Client;
+use vfio_user::{Client, Error};
 
-use super::VfioUserConfig;
+use super::{VfioUserConfig, patience};
 use crate::BoardError;
 use crate::process::Process;
 
@@ -56,6 +56,10 @@ pub fn beside_this_program(name: &str) -> PathBuf {
 /// A connection, and the server's process if it is ours.
 pub(super) struct Connection {
     pub(super) client: Client,
+    /// How the server is called in messages.
+    name: String,
+    /// How long it may take to answer.
+    patience: Duration,
     process: Option<Process>,
     /// Readable when the process has ended.
     end: Option<OwnedFd>,
@@ -66,6 +70,24 @@ impl Connection {
         self.process.as_ref().map(Process::id)
     }
 
+    /// What to say of a server that has failed to answer, if that was for want of time. It will not touch guest RAM any
+    /// more if it is ours: it is killed.
+    pub(super) fn give_up(&mut self, error: &Error) -> Option<String> {
+        // It may have closed it already.
+        let _ = self.client.shutdown();
+        if !patience::has_run_out(error) {
+            return None;
+        }
+        if let Some(process) = &mut self.process {
+            process.kill();
+        }
+        Some(format!(
+            "{} has not answered for {} s: its device counts as pulled out",
+            self.name,
+            self.patience.as_secs_f32()
+        ))
+    }
+
     /// What is readable when the server has ended, if that can be waited for.
     pub(super) fn end(&self) -> Option<&OwnedFd> {
         self.end.as_ref()
@@ -74,19 +96,46 @@ impl Connection {
 
 pub(super) fn connect(config: &VfioUserConfig) -> Result<Connection, BoardError> {
     match &config.server {
-        VfioUserServer::Start { program, arguments } => start(program, arguments, config.timeout),
-        VfioUserServer::Connect(path) => Ok(Connection {
-            client: Client::new(path).map_err(|source| no_server(path, source))?,
-            process: None,
-            end: None,
-        }),
+        VfioUserServer::Start { program, arguments } => start(program, arguments, config),
+        VfioUserServer::Connect(path) => {
+            let Some(client) = patience::connect(path, config.timeout) else {
+                return Err(silent(config.server.name(), config.timeout, String::new()));
+            };
+            let client = client.map_err(|source| no_server(path, source))?;
+            Connection::new(client, path, config, None)
+        }
+    }
+}
+
+impl Connection {
+    fn new(
+        client: Client,
+        path: &Path,
+        config: &VfioUserConfig,
+        process: Option<Process>,
+    ) -> Result<Self, BoardError> {
+        let system = |action| move |source| BoardError::System { action, source };
+        patience::limit_answers(path, config.patience)
+            .map_err(system("limit how long the vfio-user server is waited for"))?;
+        let end = process.as_ref().map(|process| {
+            let id = Pid::from_raw(process.id() as i32).expect("a process has a number");
+            pidfd_open(id, PidfdFlags::empty())
+                .map_err(|error| system("watch the vfio-user server")(error.into()))
+        });
+        Ok(Self {
+            client,
+            name: config.server.name(),
+            patience: config.patience,
+            process,
+            end: end.transpose()?,
+        })
     }
 }
 
 fn start(
     program: &Path,
     arguments: &[OsString],
-    limit: Duration,
+    config: &VfioUserConfig,
 ) -> Result<Connection, BoardError> {
     let system = |action| move |source| BoardError::System { action, source };
     // Nobody needs the socket's name once it is connected.
@@ -102,43 +151,40 @@ fn start(
         }
         system("start the vfio-user server")(source)
     })?;
-    let client = client(&mut process, &path, limit)?;
-    let id = Pid::from_raw(process.id() as i32).expect("a process has a number");
-    let end = pidfd_open(id, PidfdFlags::empty())
-        .map_err(|error| system("watch the vfio-user server")(error.into()))?;
-    Ok(Connection {
-        client,
-        process: Some(process),
-        end: Some(end),
-    })
+    let client = client(&mut process, &path, config.timeout)?;
+    Connection::new(client, &path, config, Some(process))
 }
 
 /// Connects to a server that may not listen yet.
 fn client(process: &mut Process, path: &Path, limit: Duration) -> Result<Client, BoardError> {
     let start = Instant::now();
     loop {
-        match Client::new(path) {
-            Ok(client) => return Ok(client),
-            Err(vfio_user::Error::Connect(_)) if !process.is_running() => {
-                return Err(process.exited());
-            }
-            Err(vfio_user::Error::Connect(_)) if start.elapsed() < limit => {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            Err(vfio_user::Error::Connect(_)) => {
-                return Err(BoardError::Timeout {
-                    program: process.name().to_owned(),
-                    request: "connect".to_owned(),
-                    limit,
-                    output: process.output(),
-                });
-            }
-            Err(source) => return Err(no_server(path, source)),
+        let left = limit.saturating_sub(start.elapsed());
+        let answer = match path.exists() {
+            true => patience::connect(path, left),
+            false if left.is_zero() => None,
+            false => Some(Err(Error::Connect(io::ErrorKind::NotFound.into()))),
+        };
+        match answer {
+            None => return Err(silent(process.name().to_owned(), limit, process.output())),
+            Some(Ok(client)) => return Ok(client),
+            Some(Err(Error::Connect(_))) if !process.is_running() => return Err(process.exited()),
+            Some(Err(Error::Connect(_))) => std::thread::sleep(Duration::from_millis(1)),
+            Some(Err(source)) => return Err(no_server(path, source)),
         }
     }
 }
 
-fn no_server(path: &Path, source: vfio_user::Error) -> BoardError {
+fn silent(program: String, limit: Duration, output: String) -> BoardError {
+    BoardError::Timeout {
+        program,
+        request: "connect".to_owned(),
+        limit,
+        output,
+    }
+}
+
+fn no_server(path: &Path, source: Error) -> BoardError {
     BoardError::NoServer {
         path: path.to_owned(),
         source: Box::new(source),

@@ -304,3 +304,58 @@ fn a_server_that_ends_or_says_nothing_is_reported_with_its_words() {
     let error = VfioUserBoard::start(&config).err().expect("an error");
     assert!(matches!(error, BoardError::Timeout { .. }), "{error}");
 }
+
+/// Has the server's process stop where it is, and not end.
+fn stop(board: &VfioUserBoard) {
+    let server = Pid::from_raw(board.server_process().unwrap() as i32).unwrap();
+    kill_process(server, Signal::STOP).unwrap();
+}
+
+#[test]
+fn a_server_that_neither_answers_nor_ends_is_a_card_pulled_out() {
+    let patience = Duration::from_secs(1);
+    let board = VfioUserBoard::start(&VfioUserConfig { patience, ..own() }).unwrap();
+    let [registers, _] = set_up(&board);
+    assert_eq!(board.read(registers, 4).unwrap(), u64::from(IDENTITY));
+    stop(&board);
+    let start = Instant::now();
+    check_removed(&board, registers);
+    assert!(start.elapsed() >= patience, "it was not waited for");
+    assert!(
+        start.elapsed() < 20 * patience,
+        "it was waited for again and again"
+    );
+    let mut happened = Vec::new();
+    board.poll(0, &mut happened).unwrap();
+    assert_eq!(happened, [BoardEvent::Removed { function: CARD }]);
+    // It was ours, and does not come back to write to memory that others have by now.
+    let server = Pid::from_raw(board.server_process().unwrap() as i32).unwrap();
+    assert!(kill_process(server, Signal::CONT).is_err());
+}
+
+#[test]
+fn a_server_that_is_slow_and_answers_in_time_is_waited_for() {
+    let board = VfioUserBoard::start(&own()).unwrap();
+    let [registers, _] = set_up(&board);
+    stop(&board);
+    let server = Pid::from_raw(board.server_process().unwrap() as i32).unwrap();
+    let wake = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        kill_process(server, Signal::CONT).unwrap();
+    });
+    assert_eq!(board.read(registers, 4).unwrap(), u64::from(IDENTITY));
+    wake.join().unwrap();
+}
+
+#[test]
+fn a_server_that_listens_and_says_nothing_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("silent.sock");
+    let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let config = VfioUserConfig {
+        timeout: Duration::from_millis(100),
+        ..served_by(VfioUserServer::Connect(path))
+    };
+    let error = VfioUserBoard::start(&config).err().expect("an error");
+    assert!(matches!(error, BoardError::Timeout { .. }), "{error}");
+}
