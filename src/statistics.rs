@@ -43,6 +43,7 @@ pub(crate) struct Counters {
     pub(crate) interrupts: Counter,
     pub(crate) foreign_interrupts: Counter,
     pub(crate) dpcs: Counter,
+    pub(crate) descriptors: Counter,
 }
 
 impl Counters {
@@ -61,6 +62,7 @@ impl Counters {
             interrupts: self.interrupts.value(),
             foreign_interrupts: self.foreign_interrupts.value(),
             dpcs: self.dpcs.value(),
+            descriptors: self.descriptors.value(),
             ..Statistics::new()
         }
     }

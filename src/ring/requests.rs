@@ -184,8 +184,11 @@ impl DmaEvents for RingCard {
             }
         };
         self.counters.transfers.increment();
+        // Once the card knows of the transfer, the list may be gone at any time.
+        let descriptors = list.count() as usize;
         match self.tell(transfer, ticket, direction, list) {
             Ok(()) => {
+                self.counters.descriptors.add(descriptors);
                 self.watch();
                 true
             }

@@ -5,7 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of the control codes and of the structures they return. It grows when a field is appended; fields never
 /// move and never go, so a program reads what it knows.
-pub const INTERFACE_VERSION: u32 = 1;
+pub const INTERFACE_VERSION: u32 = 2;
 
 /// Which hardware is behind a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

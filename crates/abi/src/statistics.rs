@@ -44,14 +44,17 @@ pub struct Statistics {
     pub foreign_interrupts: u64,
     /// Deferred procedure calls for the device's interrupts; several interrupts may share one.
     pub dpcs: u64,
+    /// Descriptors given to a card that takes its transfers from a ring; one for each element of a scatter/gather list.
+    pub descriptors: u64,
 }
 
-const_assert_eq!(size_of::<Statistics>(), 104);
+const_assert_eq!(size_of::<Statistics>(), 112);
 const_assert_eq!(align_of::<Statistics>(), 8);
 const_assert_eq!(offset_of!(Statistics, requests), 8);
 const_assert_eq!(offset_of!(Statistics, transfers), 48);
 const_assert_eq!(offset_of!(Statistics, bytes_read), 64);
 const_assert_eq!(offset_of!(Statistics, dpcs), 96);
+const_assert_eq!(offset_of!(Statistics, descriptors), 104);
 
 impl Statistics {
     /// Bytes of the structure.
@@ -91,7 +94,7 @@ mod tests {
     fn bytes_and_back() {
         let statistics = Statistics {
             requests: 3,
-            dpcs: u64::MAX,
+            descriptors: u64::MAX,
             ..Statistics::new()
         };
         let bytes = statistics.as_bytes();

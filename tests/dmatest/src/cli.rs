@@ -154,7 +154,7 @@ fn copy_file<D: Device>(
     options: &CopyOptions,
     out: &mut dyn io::Write,
 ) -> Result<(), Error> {
-    let copied = copy::copy_file(device, info, &options.file, false)?;
+    let copied = copy::copy_file(device, info, &options.file, "copy")?;
     let rows = [
         ("file", options.file.display().to_string()),
         ("bytes", copied.bytes.to_string()),

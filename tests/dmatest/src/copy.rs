@@ -11,6 +11,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use abi::info::{DeviceInfo, DeviceKind};
+use demo_report::input;
 use sha2::{Digest, Sha256};
 
 use crate::device::{Device, Direction};
@@ -58,7 +59,7 @@ impl Copied {
     }
 }
 
-/// Copies the file at `path` through `device`.
+/// Copies the file at `path` through `device`, and shows how far it is on standard error, under the name `what`.
 ///
 /// # Errors
 /// [`Error::File`] if it cannot be read, otherwise as [`copy`].
@@ -66,22 +67,15 @@ pub fn copy_file<D: Device>(
     device: &D,
     info: &DeviceInfo,
     path: &Path,
-    quiet: bool,
+    what: &str,
 ) -> Result<Copied, Error> {
-    let failed = |error| Error::File {
-        path: path.to_owned(),
-        error,
-    };
-    let mut file = File::open(path).map_err(failed)?;
-    let mut progress = if quiet {
-        Progress::quiet()
-    } else {
-        Progress::bytes("copy", file.metadata().map_err(failed)?.len())
-    };
+    let failed = Error::file(path);
+    let (mut file, length) = input::open(path).map_err(&failed)?;
+    let mut progress = Progress::bytes(what, length);
     copy(
         device,
         info,
-        |chunk| read_up_to(&mut file, chunk).map_err(failed),
+        |chunk| read_up_to(&mut file, chunk).map_err(&failed),
         &mut progress,
     )
 }

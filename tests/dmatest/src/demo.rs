@@ -1,20 +1,20 @@
 //! `demo`: a file through the device, and what that took at every layer of the machine.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use abi::info::{DeviceInfo, DeviceKind, InterruptKind};
+use abi::info::InterruptKind;
+use abi::stream::{LEAD, PERIOD};
 use clap::Args;
+use demo_report::{Report, Streamed, input, print_json, print_table};
 use machine::{Machine, counters};
-use serde::Serialize;
 
 use crate::copy;
-use crate::device::query_info;
+use crate::device::{query_info, query_statistics};
 use crate::error::Error;
-use crate::info::print_rows;
 use crate::machine_device::MachineDevice;
-use crate::stream::{Streamed, stream};
+use crate::stream::{LINE_PERIOD, Song, is_offered, period_time, stream};
 
 /// Options of `demo`.
 #[derive(Debug, Clone, Args)]
@@ -26,52 +26,19 @@ pub struct DemoOptions {
     pub json: bool,
 }
 
-/// What the demo shows; the names are those of the JSON object.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
-    /// Which device, as `--device` calls it.
-    pub device: String,
-    /// Version of the QEMU that ran the device, if one did.
-    pub qemu_version: Option<String>,
-    /// How the device interrupted: `message` or `line`.
-    pub interrupt: String,
-    /// The file.
-    pub file: PathBuf,
-    /// Its length.
-    pub bytes: u64,
-    /// SHA-256 of what was written to the device.
-    pub sha256_written: String,
-    /// SHA-256 of what was read back.
-    pub sha256_read: String,
-    /// Whether both are the same.
-    pub verified: bool,
-    /// ReadFile and WriteFile calls.
-    pub requests: u64,
-    /// Transfers the HAL mapped for the device.
-    pub transfers: u64,
-    /// Interrupts delivered to a processor.
-    pub interrupts: u64,
-    /// Deferred procedure calls run.
-    pub dpcs: u64,
-    /// Register reads by the driver.
-    pub mmio_reads: u64,
-    /// Register writes by the driver.
-    pub mmio_writes: u64,
-    /// Bytes copied through bounce pages, since the device cannot reach where the buffers lie.
-    pub bounced_bytes: u64,
-    /// Real time of the copy, s.
-    pub seconds: f64,
-    /// The file played through a looped transfer, by a device that can.
-    pub stream: Option<Streamed>,
-}
-
 /// Copies the file and prints the report.
 ///
 /// # Errors
 /// Those of the copy; [`Error::Mismatch`] after the report was printed, if what came back is not what went out.
 pub fn run(machine: &Machine, device: &MachineDevice, options: &DemoOptions) -> Result<(), Error> {
     let report = measure(machine, device, options)?;
-    print(&report, options.json, &mut io::stdout().lock()).map_err(Error::Output)?;
+    let out = &mut io::stdout().lock();
+    let printed = if options.json {
+        print_json(&report, out)
+    } else {
+        print_table(std::slice::from_ref(&report), out)
+    };
+    printed.map_err(Error::Output)?;
     if report.verified {
         Ok(())
     } else {
@@ -81,106 +48,67 @@ pub fn run(machine: &Machine, device: &MachineDevice, options: &DemoOptions) -> 
     }
 }
 
-/// Copies the file.
+/// Copies the file, and plays it if the device streams.
 ///
 /// # Errors
-/// Those of the copy. That the data differs is said in the report.
+/// Those of the copy and of the stream. That the data differs is said in the report.
 pub fn measure(
     machine: &Machine,
     device: &MachineDevice,
     options: &DemoOptions,
 ) -> Result<Report, Error> {
+    let (_, length) = input::open_for_demo(&options.file).map_err(Error::file(&options.file))?;
     let info = query_info(device)?;
-    let before = Counts::now();
+    let name = machine.device().name();
+    let before = Counts::now(device)?;
     let start = Instant::now();
-    let copied = copy::copy_file(device, &info, &options.file, options.json)?;
+    let copied = copy::copy_file(device, &info, &options.file, name)?;
     let seconds = start.elapsed().as_secs_f64();
-    let counts = Counts::now().since(&before);
+    let counts = Counts::now(device)?.since(&before);
+    let stream = if is_offered(&info) && length > 0 {
+        Some(play(device, options, length)?)
+    } else {
+        None
+    };
     Ok(Report {
-        device: machine.device().name().to_owned(),
+        device: name.to_owned(),
         qemu_version: machine.qemu_version().map(str::to_owned),
         interrupt: InterruptKind::from_code(info.interrupt_kind)
             .map_or("unknown", InterruptKind::name)
             .to_owned(),
         file: options.file.clone(),
         bytes: copied.bytes,
-        verified: copied.verified(),
+        verified: copied.verified() && stream.is_none_or(|stream| stream.verified()),
         requests: copied.requests,
         sha256_written: copied.written,
         sha256_read: copied.read,
         transfers: counts.transfers,
+        elements: counts.elements,
+        descriptors: counts.descriptors,
         interrupts: counts.interrupts,
         dpcs: counts.dpcs,
         mmio_reads: counts.mmio_reads,
         mmio_writes: counts.mmio_writes,
         bounced_bytes: counts.bounced_bytes,
         seconds,
-        stream: play(device, &info, options)?,
+        stream,
     })
 }
 
-/// Plays the file, if the device streams: it has a channel for each direction then.
-fn play(
-    device: &MachineDevice,
-    info: &DeviceInfo,
-    options: &DemoOptions,
-) -> Result<Option<Streamed>, Error> {
-    const TIME: Duration = Duration::from_millis(50);
-    const LINE_PERIOD: u32 = 20_000;
-    let streams = info.device_kind == DeviceKind::Fifo as u32 && info.transfers_in_flight > 1;
-    if !streams {
-        return Ok(None);
-    }
-    let data = std::fs::read(&options.file).map_err(|error| Error::File {
-        path: options.file.clone(),
-        error,
-    })?;
-    stream(device, &data, TIME, LINE_PERIOD)?
-        .into_verified()
-        .map(Some)
+/// Plays the file of `length` bytes once, the start of a long one.
+fn play(device: &MachineDevice, options: &DemoOptions, length: u64) -> Result<Streamed, Error> {
+    const MOST: u64 = 100;
+    let periods = length.div_ceil(PERIOD as u64).min(MOST) + LEAD;
+    let time = period_time(LINE_PERIOD) * periods as u32;
+    let mut song = Song::open(&options.file)?;
+    stream(device, &mut song, time, LINE_PERIOD)
 }
 
-fn print(report: &Report, json: bool, out: &mut dyn Write) -> io::Result<()> {
-    if json {
-        serde_json::to_writer(&mut *out, report)?;
-        return writeln!(out);
-    }
-    let version = report.qemu_version.as_deref().unwrap_or("not used");
-    let verdict = if report.verified {
-        "the same"
-    } else {
-        "DIFFERENT"
-    };
-    let mut rows = vec![
-        ("file", report.file.display().to_string()),
-        ("bytes", report.bytes.to_string()),
-        ("SHA-256 out", report.sha256_written.clone()),
-        ("SHA-256 back", report.sha256_read.clone()),
-        ("verdict", verdict.to_owned()),
-        (
-            "device",
-            format!("{}, interrupt by {}", report.device, report.interrupt),
-        ),
-        ("QEMU", version.to_owned()),
-        ("requests", report.requests.to_string()),
-        ("DMA transfers", report.transfers.to_string()),
-        ("interrupts", report.interrupts.to_string()),
-        ("DPCs", report.dpcs.to_string()),
-        ("register reads", report.mmio_reads.to_string()),
-        ("register writes", report.mmio_writes.to_string()),
-        ("bytes bounced", report.bounced_bytes.to_string()),
-        ("seconds", format!("{:.3}", report.seconds)),
-    ];
-    if let Some(stream) = &report.stream {
-        let text = format!("{} periods, none missed or different", stream.periods);
-        rows.push(("stream", text));
-    }
-    print_rows(&rows, out)
-}
-
-/// The machine's counters that the report shows.
+/// What the machine and the driver have counted of what the report shows.
 struct Counts {
     transfers: u64,
+    elements: u64,
+    descriptors: u64,
     interrupts: u64,
     dpcs: u64,
     mmio_reads: u64,
@@ -189,21 +117,26 @@ struct Counts {
 }
 
 impl Counts {
-    fn now() -> Self {
+    fn now(device: &MachineDevice) -> Result<Self, Error> {
+        let descriptors = query_statistics(device)?.descriptors;
         let counters = counters();
-        Self {
+        Ok(Self {
             transfers: counters.dma_transfers.get(),
+            elements: counters.dma_elements.get(),
+            descriptors,
             interrupts: counters.interrupts.get(),
             dpcs: counters.dpcs.get(),
             mmio_reads: counters.mmio_reads.get(),
             mmio_writes: counters.mmio_writes.get(),
             bounced_bytes: counters.bounced_bytes.get(),
-        }
+        })
     }
 
     fn since(&self, before: &Self) -> Self {
         Self {
             transfers: self.transfers - before.transfers,
+            elements: self.elements - before.elements,
+            descriptors: self.descriptors - before.descriptors,
             interrupts: self.interrupts - before.interrupts,
             dpcs: self.dpcs - before.dpcs,
             mmio_reads: self.mmio_reads - before.mmio_reads,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
@@ -146,10 +146,15 @@ pub enum Error {
     /// Checks of `verify` failed; each has been reported.
     #[error("{0} of the checks failed")]
     ChecksFailed(usize),
+    /// The device does not stream.
+    #[error(
+        "this device does not stream: only a FIFO peripheral with a channel for each direction does"
+    )]
+    NoStream,
     /// The system has no memory for buffers.
     #[error("no memory for a buffer of {0} bytes")]
     OutOfMemory(usize),
-    /// The file to copy cannot be read.
+    /// The file to send cannot be read, or is not one to send.
     #[error("{path}: {error}")]
     File {
         /// The file.
@@ -167,6 +172,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// What makes an error of the file at `path` of one of the system.
+    pub fn file(path: &Path) -> impl Fn(io::Error) -> Self {
+        let path = path.to_owned();
+        move |error| Self::File {
+            path: path.clone(),
+            error,
+        }
+    }
+
     /// Whether it is a device that fails requests, or is not there any more; and nothing worse. What it reports as success
     /// must be one.
     #[must_use]

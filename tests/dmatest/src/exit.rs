@@ -37,6 +37,7 @@ pub fn code(error: &Error) -> u8 {
         | Error::Short { .. }
         | Error::Control { .. }
         | Error::RequestsFailed { .. }
+        | Error::NoStream
         | Error::ShortAnswer { .. } => REQUEST,
         Error::OutOfMemory(_) | Error::Process(_) | Error::File { .. } | Error::Output(_) => {
             SURROUNDINGS

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use abi::info::{DeviceInfo, DeviceKind, InterruptKind};
 use abi::statistics::Statistics;
+pub use demo_report::print_rows;
 
 /// Prints `info` as a table.
 ///
@@ -56,19 +57,10 @@ pub fn print_statistics(statistics: &Statistics, out: &mut dyn Write) -> io::Res
         ("interrupts", statistics.interrupts),
         ("foreign interrupts", statistics.foreign_interrupts),
         ("DPCs", statistics.dpcs),
+        ("descriptors", statistics.descriptors),
     ]
     .map(|(name, value)| (name, value.to_string()));
     print_rows(&rows, out)
-}
-
-/// Prints names and values in two columns.
-///
-/// # Errors
-/// Those of `out`.
-pub fn print_rows(rows: &[(&str, String)], out: &mut dyn Write) -> io::Result<()> {
-    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    rows.iter()
-        .try_for_each(|(name, value)| writeln!(out, "{name:width$}  {value}"))
 }
 
 #[cfg(test)]

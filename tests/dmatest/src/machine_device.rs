@@ -71,6 +71,9 @@ pub struct MachineOptions {
         hide_default_value = true
     )]
     pub faults: FaultPlan,
+    /// Do not show what the driver and the framework print to the debugger, unless the command fails.
+    #[arg(long, global = true)]
+    pub quiet: bool,
     /// Run as a user who is not an administrator.
     #[arg(long, global = true)]
     pub unprivileged: bool,
@@ -159,7 +162,8 @@ pub fn run(cli: &Cli) -> Result<(), Error> {
     } else {
         Token::Administrator
     };
-    machine::run(config, move |machine| {
+    machine::dbg::set_echo(!cli.machine.quiet);
+    let result = machine::run(config, move |machine| {
         let _report = FaultReport(machine.faults().clone());
         machine.start().map_err(machine_error)?;
         let device = MachineDevice::open(machine, token)?;
@@ -182,7 +186,14 @@ pub fn run(cli: &Cli) -> Result<(), Error> {
             ))),
         }
     })
-    .map_err(machine_error)?
+    .map_err(machine_error)
+    .flatten();
+    if cli.machine.quiet && result.is_err() {
+        for line in machine::dbg::lines() {
+            eprintln!("{}", line.trim_end());
+        }
+    }
+    result
 }
 
 fn machine_error(error: MachineError) -> Error {

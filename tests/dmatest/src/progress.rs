@@ -17,6 +17,7 @@ enum Unit {
     Bytes,
     Requests,
     Seconds,
+    Periods,
 }
 
 impl Unit {
@@ -25,6 +26,7 @@ impl Unit {
             Self::Bytes => "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
             Self::Requests => "{msg} {wide_bar} {pos}/{len} requests {per_sec} {eta}",
             Self::Seconds => "{msg} {wide_bar} {pos}/{len} s {eta}",
+            Self::Periods => "{msg} {wide_bar} {pos}/{len} periods {eta}",
         }
     }
 
@@ -33,6 +35,7 @@ impl Unit {
             Self::Bytes => "bytes",
             Self::Requests => "requests",
             Self::Seconds => "s",
+            Self::Periods => "periods",
         }
     }
 }
@@ -72,6 +75,12 @@ impl Progress {
     #[must_use]
     pub fn seconds(what: &str, total: u64) -> Self {
         Self::new(what, Unit::Seconds, total)
+    }
+
+    /// Shows `what` going on for `total` periods of a stream.
+    #[must_use]
+    pub fn periods(what: &str, total: u64) -> Self {
+        Self::new(what, Unit::Periods, total)
     }
 
     fn new(what: &str, unit: Unit, total: u64) -> Self {

@@ -160,6 +160,10 @@ fn a_large_file_comes_back(system: System) {
             (5_000_001, 5_000_001)
         );
         assert_eq!(report.requests, after.completed);
+        // A descriptor for each range of addresses; no two pages of the buffers need lie beside each other.
+        assert_eq!(report.descriptors, after.descriptors);
+        assert_eq!(report.descriptors, report.elements);
+        assert!(report.elements > report.transfers, "{report:?}");
     });
 }
 

@@ -63,9 +63,12 @@ fn the_demo_prints_one_object_and_nothing_else() {
     assert_eq!(report["verified"], true);
     assert_eq!(report["sha256_written"], report["sha256_read"]);
     assert_eq!(report["bounced_bytes"], 200_000);
+    assert_eq!(report["descriptors"], 0, "it has no ring");
+    assert_eq!(report["stream"], serde_json::Value::Null);
     for name in [
         "requests",
         "transfers",
+        "elements",
         "interrupts",
         "dpcs",
         "mmio_reads",

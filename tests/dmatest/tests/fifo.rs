@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::io::Cursor;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use abi::statistics::Statistics;
 use abi::stream::{self, StreamState};
 use dmatest::machine_device::MachineDevice;
 use dmatest::pattern::{Pattern, difference};
+use dmatest::stream::Song;
 use dmatest::{Device, Direction, query_info, query_statistics};
 use harness::Suite;
 use machine::inf::{RegistryData, RegistryValue};
@@ -315,10 +318,10 @@ fn a_read_without_data_times_out_and_the_next_one_works(system: System) {
 }
 
 /// What is played: of a length that is no multiple of a period.
-fn song() -> Vec<u8> {
+fn song() -> Song<Cursor<Vec<u8>>> {
     let mut song = vec![0; 50_001];
     Pattern::Random(3).fill(0, &mut song);
-    song
+    Song::new(Cursor::new(song), Path::new("song"))
 }
 
 const LINE_PERIOD: u32 = 20_000;
@@ -338,9 +341,10 @@ fn a_stream_comes_back_as_it_was_played(system: System) {
     system.run(|_, device| {
         for _ in 0..2 {
             let time = PERIOD * 20;
-            let streamed = dmatest::stream::stream(device, &song(), time, LINE_PERIOD);
-            let streamed = streamed.and_then(dmatest::stream::Streamed::into_verified);
-            let periods = streamed.expect("nothing is lost").periods;
+            let streamed = dmatest::stream::stream(device, &mut song(), time, LINE_PERIOD);
+            let streamed = streamed.expect("it streams");
+            assert!(streamed.verified(), "{streamed:?}");
+            let periods = streamed.periods;
             assert!((19..=21).contains(&periods), "{periods}");
             round_trip(device, 256, 0);
         }

@@ -43,7 +43,7 @@ impl Device {
             Self::Edu => "edu",
             Self::EduTwin => "edu-twin",
             Self::Fifo => "fifo",
-            Self::FifoWithoutInterrupt => "fifo-without-interrupt",
+            Self::FifoWithoutInterrupt => "fifo-no-interrupt",
             Self::FifoSimplex => "fifo-simplex",
             Self::FifoUnwired => "fifo-unwired",
             Self::Card => "card",

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
@@ -72,15 +72,24 @@ pub fn watch(command: &mut Command, mut seen: impl FnMut(&str)) -> Result<bool> 
 /// # Errors
 /// It could not be started, or it failed.
 pub fn output(command: &mut Command) -> Result<String> {
-    let line = shown(command);
+    let (status, output) = captured(command)?;
+    if !status.success() {
+        bail!("{} failed ({status})", shown(command));
+    }
+    Ok(output)
+}
+
+/// How `command` ends, and what it prints on its standard output.
+///
+/// # Errors
+/// It could not be started.
+pub fn captured(command: &mut Command) -> Result<(ExitStatus, String)> {
     let output = command
         .stderr(Stdio::inherit())
         .output()
-        .with_context(|| format!("cannot start {line}"))?;
-    if !output.status.success() {
-        bail!("{line} failed ({})", output.status);
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        .with_context(|| format!("cannot start {}", shown(command)))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok((output.status, text))
 }
 
 /// The command as one would type it, without its environment.

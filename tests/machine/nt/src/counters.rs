@@ -65,6 +65,8 @@ counters! {
     dma_transfers,
     /// Bytes mapped for DMA.
     dma_bytes,
+    /// Elements of the scatter/gather lists that were mapped: ranges of logical addresses.
+    dma_elements,
     /// Bytes copied through bounce pages, both ways.
     bounced_bytes,
     /// Pool blocks allocated.

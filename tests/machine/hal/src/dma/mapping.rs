@@ -144,6 +144,7 @@ impl Mapping {
         mapping.prepare(machine.memory());
         counters().dma_transfers.increment();
         counters().dma_bytes.add(length);
+        counters().dma_elements.add(mapping.spans.len() as u64);
         mapping
     }
 
