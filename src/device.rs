@@ -6,7 +6,7 @@ use abi::guid::DEVICE_INTERFACE;
 use kmdf::bus::BusInterface;
 use kmdf::context::ContextType;
 use kmdf::device::{DeviceEvents, RequestKind};
-use kmdf::dma::{Channel, Enabler};
+use kmdf::dma::{Channel, Direction, Enabler};
 use kmdf::driver::Driver;
 use kmdf::interrupt::Signal;
 use kmdf::log::{self, LogFailure};
@@ -19,6 +19,7 @@ use wdk_sys::GUID;
 
 use crate::hw::edu::Edu;
 use crate::hw::{Fault, Hardware};
+use crate::mode::{self, Side};
 use crate::statistics::Counters;
 use crate::transfer::InFlight;
 use crate::{ioctl, watch};
@@ -45,7 +46,7 @@ pub struct Card<H: Hardware> {
     /// Reads and writes.
     pub(crate) transfers: Queue,
     /// Control requests whose handlers wait.
-    pub(crate) resets: Queue,
+    pub(crate) waiting: Queue,
     pub(crate) counters: Counters,
 }
 
@@ -78,7 +79,7 @@ where
             .or_log(c"creating the transaction")?;
 
         let transfers = add_transfers(&device).or_log(c"creating the queue of transfers")?;
-        let resets =
+        let waiting =
             ioctl::add_queues(&device).or_log(c"creating the queues of control requests")?;
         let interrupt = Interrupt::create(&device).or_log(c"creating the interrupt")?;
         let watchdog = Timer::create(&device).or_log(c"creating the timer")?;
@@ -92,12 +93,17 @@ where
             limit: watch::limit(driver.parameter(watch::LIMIT_NAME)),
             failed: AtomicBool::new(false),
             transfers,
-            resets,
+            waiting,
             counters: Counters::default(),
         })?;
         device
             .create_interface(interface())
             .or_log(c"creating the device interface")
+    }
+
+    /// One engine and one adapter serve both directions.
+    pub(crate) fn sides(&self) -> [Side<'_, InFlight<H>>; 1] {
+        [(Direction::FromDevice, &self.channel)]
     }
 }
 
@@ -127,6 +133,8 @@ where
     }
 
     fn release_hardware(&self) {
+        // The queues are stopped, so no request is left. What is started again does not know what was asked for before.
+        mode::undo(&self.sides());
         // Unmaps the registers. Nobody uses them now; if somebody did, this would wait.
         drop(self.started.close(thread::pause));
     }

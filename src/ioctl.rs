@@ -3,7 +3,8 @@
 
 use abi::card::register::Moderation;
 use abi::info::{DeviceInfo, InterruptKind};
-use abi::ioctl::{GET_INFO, GET_STATISTICS, RESET, SET_MODERATION};
+use abi::ioctl::{GET_DMA_MODE, GET_INFO, GET_STATISTICS, RESET, SET_DMA_MODE, SET_MODERATION};
+use abi::mode::ModeState;
 use kmdf::context::ContextType;
 use kmdf::dma::{Direction, EnablerConfig};
 use kmdf::interrupt::Signal;
@@ -12,6 +13,7 @@ use kmdf::{Device, NtStatus, Queue, Request, Result};
 
 use crate::device::Card;
 use crate::hw::Hardware;
+use crate::mode;
 use crate::statistics::Counters;
 
 /// Everything but reads and writes gets a queue that needs no power, and from there what needs the hardware goes to one
@@ -45,18 +47,22 @@ pub(crate) trait Controlled: ControlEvents {
         Err(NtStatus::INVALID_DEVICE_REQUEST)
     }
 
+    /// What [`GET_DMA_MODE`] returns; [`SET_DMA_MODE`] goes to those that wait if there is something.
+    fn mode(&self) -> Result<ModeState> {
+        Err(NtStatus::INVALID_DEVICE_REQUEST)
+    }
+
     /// Carries out a control request, or sends it where it waits.
     fn control(&self, request: Request, code: u32) {
         let outcome = match code {
             GET_INFO => self
                 .info()
                 .and_then(|info| answer(&request, info.as_bytes())),
-            RESET => {
-                if let Err((request, status)) = request.forward(self.waiting()) {
-                    request.complete(status);
-                }
-                return;
-            }
+            RESET => return self.have_wait(request),
+            SET_DMA_MODE if self.mode().is_ok() => return self.have_wait(request),
+            GET_DMA_MODE => self
+                .mode()
+                .and_then(|mode| answer(&request, mode.as_bytes())),
             SET_MODERATION => request
                 .read_input()
                 .and_then(|[a, b, c, d]| {
@@ -70,6 +76,13 @@ pub(crate) trait Controlled: ControlEvents {
         match outcome {
             Ok(bytes) => request.complete_with_bytes(bytes),
             Err(status) => request.complete(status),
+        }
+    }
+
+    /// Sends a request to those that need the hardware.
+    fn have_wait(&self, request: Request) {
+        if let Err((request, status)) = request.forward(self.waiting()) {
+            request.complete(status);
         }
     }
 }
@@ -100,7 +113,11 @@ where
     }
 
     fn waiting(&self) -> &Queue {
-        &self.resets
+        &self.waiting
+    }
+
+    fn mode(&self) -> Result<ModeState> {
+        Ok(mode::state(&self.enabler, &self.sides()))
     }
 
     fn info(&self) -> Result<DeviceInfo> {

@@ -23,6 +23,7 @@
 //! | `reset` | a fresh start on request |
 //! | `interrupt` | the service routine and the deferred call |
 //! | `ioctl` | control requests |
+//! | `mode` | how requests get their map registers: reserved ahead, or at once or not at all |
 //! | `statistics` | what is counted |
 //! | `outcome` | how reads and writes end |
 //! | `fifo` | a FIFO peripheral, whose data a system DMA controller moves: system mode |
@@ -55,6 +56,7 @@ mod fifo;
 mod hw;
 mod interrupt;
 mod ioctl;
+mod mode;
 mod outcome;
 mod power;
 mod queue;

@@ -1,14 +1,15 @@
-//! A fresh start on request: the control request [`RESET`].
+//! Control requests that need the hardware and wait for it: a fresh start ([`RESET`]), and the way to [`crate::mode`].
 
 use core::sync::atomic::Ordering;
 
-use abi::ioctl::RESET;
+use abi::ioctl::{RESET, SET_DMA_MODE};
 use kmdf::context::ContextType;
 use kmdf::queue::WaitingControlEvents;
 use kmdf::{NtStatus, Request, Result, thread};
 
 use crate::device::Card;
 use crate::hw::{Fault, Hardware};
+use crate::mode;
 use crate::watch::Why;
 
 /// The queue hands these out one at a time, and while the card has power.
@@ -19,6 +20,15 @@ where
     fn device_control_and_wait(&self, request: Request, code: u32) {
         let outcome = match code {
             RESET => self.reset(),
+            SET_DMA_MODE => mode::Wanted::by(&request).and_then(|wanted| {
+                mode::change(
+                    &self.enabler,
+                    &self.sides(),
+                    &[&self.transfers],
+                    wanted,
+                    self.limit,
+                )
+            }),
             _ => Err(NtStatus::INVALID_DEVICE_REQUEST),
         };
         request.complete(outcome.into());

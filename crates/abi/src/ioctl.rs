@@ -60,6 +60,22 @@ pub const RESET: u32 = ctl_code(DEVICE_TYPE, 0x802, Method::Buffered, Access::Wr
 /// It counts at once, and until the device is removed.
 pub const SET_MODERATION: u32 = ctl_code(DEVICE_TYPE, 0x810, Method::Buffered, Access::Write);
 
+/// Sets how requests get their map registers. Input: a [`ModeChange`](crate::mode::ModeChange); no output. Needs access
+/// for writing. Answered with `STATUS_INVALID_DEVICE_REQUEST` by a device whose transfers are lists: the framework reserves
+/// for packets and for system mode only.
+///
+/// It waits until the requests under way have ended, those that come meanwhile wait, and all that wait are carried out in
+/// the new mode. It lasts until the device is stopped or removed; sleep does not change it. Ends with
+///
+/// - `STATUS_INVALID_PARAMETER` for a mode that there is not, or more map registers than a transfer can need;
+/// - `STATUS_DEVICE_BUSY` if a request is still under way after the time limit of a transfer: nothing has changed;
+/// - `STATUS_INSUFFICIENT_RESOURCES` ([`IMMEDIATE`](crate::mode::DmaMode::IMMEDIATE)) or, after that time,
+///   `STATUS_IO_TIMEOUT`, if others have the map registers or the channels: the mode is the default one then.
+pub const SET_DMA_MODE: u32 = ctl_code(DEVICE_TYPE, 0x811, Method::Buffered, Access::Write);
+
+/// Returns a [`ModeState`](crate::mode::ModeState). No input. Refused as [`SET_DMA_MODE`] is.
+pub const GET_DMA_MODE: u32 = ctl_code(DEVICE_TYPE, 0x812, Method::Buffered, Access::Read);
+
 /// Starts a [stream](crate::stream). Input: the nanoseconds between two bursts of the line, a 32-bit number.
 pub const STREAM_START: u32 = ctl_code(DEVICE_TYPE, 0x820, Method::Buffered, Access::ReadWrite);
 
@@ -94,6 +110,8 @@ mod tests {
         assert_eq!(GET_STATISTICS, 0x0022_6004);
         assert_eq!(RESET, 0x0022_a008);
         assert_eq!(SET_MODERATION, 0x0022_a040);
+        assert_eq!(SET_DMA_MODE, 0x0022_a044);
+        assert_eq!(GET_DMA_MODE, 0x0022_6048);
         assert_eq!(STREAM_START, 0x0022_e080);
         assert_eq!(STREAM_STOP, 0x0022_e08c);
     }

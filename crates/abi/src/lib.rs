@@ -6,6 +6,7 @@
 //! - [`guid`]: the device interface by which a program finds the driver's devices;
 //! - [`ioctl`]: the control codes;
 //! - [`info`] and [`statistics`]: what the control codes return;
+//! - [`mode`]: how requests get their map registers;
 //! - [`stream`]: looped transfers of the FIFO peripheral;
 //! - [`window`]: which reads and writes of the device's memory are carried out, and how the others fail.
 //!
@@ -20,6 +21,7 @@ pub mod fifo;
 pub mod guid;
 pub mod info;
 pub mod ioctl;
+pub mod mode;
 pub mod statistics;
 pub mod stream;
 pub mod window;

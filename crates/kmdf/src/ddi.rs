@@ -91,6 +91,7 @@ functions! {
 
     fn WdfIoQueueCreate(device: WDFDEVICE, config: PWDF_IO_QUEUE_CONFIG, attributes: PWDF_OBJECT_ATTRIBUTES, queue: *mut WDFQUEUE) -> NTSTATUS = PFN_WDFIOQUEUECREATE[WdfIoQueueCreateTableIndex];
     fn WdfIoQueueGetDevice(queue: WDFQUEUE) -> WDFDEVICE = PFN_WDFIOQUEUEGETDEVICE[WdfIoQueueGetDeviceTableIndex];
+    fn WdfIoQueueGetState(queue: WDFQUEUE, waiting: PULONG, with_driver: PULONG) -> WDF_IO_QUEUE_STATE = PFN_WDFIOQUEUEGETSTATE[WdfIoQueueGetStateTableIndex];
     fn WdfIoQueueStart(queue: WDFQUEUE) = PFN_WDFIOQUEUESTART[WdfIoQueueStartTableIndex];
     fn WdfIoQueueStop(queue: WDFQUEUE, complete: PFN_WDF_IO_QUEUE_STATE, context: WDFCONTEXT) = PFN_WDFIOQUEUESTOP[WdfIoQueueStopTableIndex];
     fn WdfIoQueueGetState(queue: WDFQUEUE, queued: PULONG, handed_out: PULONG) -> WDF_IO_QUEUE_STATE = PFN_WDFIOQUEUEGETSTATE[WdfIoQueueGetStateTableIndex];
@@ -147,6 +148,9 @@ functions! {
     fn WdfDmaTransactionDmaCompleted(transaction: WDFDMATRANSACTION, status: *mut NTSTATUS) -> BOOLEAN = PFN_WDFDMATRANSACTIONDMACOMPLETED[WdfDmaTransactionDmaCompletedTableIndex];
     fn WdfDmaTransactionDmaCompletedFinal(transaction: WDFDMATRANSACTION, length: usize, status: *mut NTSTATUS) -> BOOLEAN = PFN_WDFDMATRANSACTIONDMACOMPLETEDFINAL[WdfDmaTransactionDmaCompletedFinalTableIndex];
     fn WdfDmaTransactionRelease(transaction: WDFDMATRANSACTION) -> NTSTATUS = PFN_WDFDMATRANSACTIONRELEASE[WdfDmaTransactionReleaseTableIndex];
+    fn WdfDmaTransactionSetImmediateExecution(transaction: WDFDMATRANSACTION, immediate: BOOLEAN) = PFN_WDFDMATRANSACTIONSETIMMEDIATEEXECUTION[WdfDmaTransactionSetImmediateExecutionTableIndex];
+    fn WdfDmaTransactionAllocateResources(transaction: WDFDMATRANSACTION, direction: WDF_DMA_DIRECTION, registers: ULONG, reserve: PFN_WDF_RESERVE_DMA, context: PVOID) -> NTSTATUS = PFN_WDFDMATRANSACTIONALLOCATERESOURCES[WdfDmaTransactionAllocateResourcesTableIndex];
+    fn WdfDmaTransactionFreeResources(transaction: WDFDMATRANSACTION) = PFN_WDFDMATRANSACTIONFREERESOURCES[WdfDmaTransactionFreeResourcesTableIndex];
     fn WdfDmaTransactionSetDeviceAddressOffset(transaction: WDFDMATRANSACTION, offset: ULONG) = PFN_WDFDMATRANSACTIONSETDEVICEADDRESSOFFSET[WdfDmaTransactionSetDeviceAddressOffsetTableIndex];
     fn WdfDmaTransactionSetChannelConfigurationCallback(transaction: WDFDMATRANSACTION, configure: PFN_WDF_DMA_TRANSACTION_CONFIGURE_DMA_CHANNEL, context: PVOID) = PFN_WDFDMATRANSACTIONSETCHANNELCONFIGURATIONCALLBACK[WdfDmaTransactionSetChannelConfigurationCallbackTableIndex];
     fn WdfDmaTransactionSetTransferCompleteCallback(transaction: WDFDMATRANSACTION, complete: PFN_WDF_DMA_TRANSACTION_DMA_TRANSFER_COMPLETE, context: PVOID) = PFN_WDFDMATRANSACTIONSETTRANSFERCOMPLETECALLBACK[WdfDmaTransactionSetTransferCompleteCallbackTableIndex];

@@ -215,6 +215,15 @@ impl Queue {
         unsafe { ddi::WdfIoQueueStopSynchronously(self.raw) };
     }
 
+    /// Whether the driver has none of its requests. Once it is so in a queue that is [stopped](Self::stop), it stays so
+    /// until the start. IRQL <= DISPATCH_LEVEL.
+    pub fn has_none_out(&self) -> bool {
+        let nowhere = core::ptr::null_mut();
+        // SAFETY: the queue is valid, and both counts are optional.
+        let state = unsafe { ddi::WdfIoQueueGetState(self.raw, nowhere, nowhere) };
+        state & _WDF_IO_QUEUE_STATE::WdfIoQueueDriverNoRequests != 0
+    }
+
     /// `WdfIoQueueStart`: undoes [`stop`](Self::stop). IRQL <= DISPATCH_LEVEL.
     pub fn start(&self) {
         // SAFETY: the queue is valid.

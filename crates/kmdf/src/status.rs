@@ -23,6 +23,8 @@ macro_rules! codes {
 codes! {
     /// `STATUS_SUCCESS`.
     SUCCESS = 0x0000_0000;
+    /// `STATUS_DEVICE_BUSY`.
+    DEVICE_BUSY = 0x8000_0011;
     /// `STATUS_UNSUCCESSFUL`.
     UNSUCCESSFUL = 0xc000_0001;
     /// `STATUS_INVALID_PARAMETER`.

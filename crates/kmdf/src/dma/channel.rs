@@ -7,6 +7,7 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+use super::reserve::Resources;
 use super::transaction::{
     DmaEvents, Ended, Executing, Handle, Idle, Initialized, Progress, Refused, Transaction,
 };
@@ -19,15 +20,16 @@ use crate::{NtStatus, Result, log};
 /// One request at a time, and its transaction. `R` is what the driver keeps about a transfer that the hardware works on.
 #[derive(Debug)]
 pub struct Channel<R> {
-    slot: Slot<Transaction<Idle>, R, (CancelledRequest, Outcome)>,
-    handle: Handle,
+    pub(super) slot: Slot<Transaction<Idle>, R, (CancelledRequest, Outcome)>,
+    pub(super) handle: Handle,
+    pub(super) resources: Resources,
     /// The request that is being worked on, 0 if there is none.
     request: AtomicUsize,
 }
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy)]
-struct Outcome {
+pub(super) struct Outcome {
     status: Result<()>,
     moved: usize,
     recalled: bool,
@@ -76,6 +78,7 @@ impl<R> Channel<R> {
         Self {
             slot: Slot::new(transaction),
             handle,
+            resources: Resources::default(),
             request: AtomicUsize::new(0),
         }
     }
@@ -127,6 +130,7 @@ impl<R> Channel<R> {
         };
         match transaction.initialize::<T>(request, direction) {
             Ok(transaction) => {
+                self.resources.prepare(&transaction);
                 prepare(&transaction);
                 self.execute(transaction, word)
             }
@@ -337,7 +341,7 @@ impl<R> Channel<R> {
     }
 
     /// Before the request is completed, which may bring the next one at once.
-    fn put_idle(&self, transaction: Transaction<Idle>) {
+    pub(super) fn put_idle(&self, transaction: Transaction<Idle>) {
         self.request.store(0, Ordering::Release);
         if self.slot.put_idle(transaction).is_err() {
             log::failure(c"putting a transaction back", NtStatus::INTERNAL_ERROR);

@@ -1,8 +1,8 @@
 //! DMA enablers.
 
 use wdk_sys::{
-    _WDF_DMA_PROFILE, NTSTATUS, PAGE_SIZE, WDF_DMA_ENABLER_CONFIG, WDF_DMA_PROFILE, WDFDEVICE,
-    WDFDMAENABLER,
+    _WDF_DMA_PROFILE, NTSTATUS, PAGE_SIZE, WDF_DMA_ENABLER_CONFIG, WDF_DMA_PROFILE,
+    WDF_OBJECT_ATTRIBUTES, WDFDEVICE, WDFDMAENABLER,
 };
 
 use super::Direction;
@@ -277,7 +277,13 @@ impl Enabler {
     ///
     /// What `WdfDmaTransactionCreate` returns.
     pub fn create_transaction(&self) -> Result<Transaction<Idle>> {
-        let mut attributes = context::plain_attributes();
+        self.create_transaction_with(context::plain_attributes())
+    }
+
+    pub(super) fn create_transaction_with(
+        &self,
+        mut attributes: WDF_OBJECT_ATTRIBUTES,
+    ) -> Result<Transaction<Idle>> {
         let mut transaction = core::ptr::null_mut();
         // SAFETY: the enabler is valid, and the others live across the call.
         let status = unsafe {

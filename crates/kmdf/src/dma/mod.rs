@@ -4,6 +4,7 @@ mod channel;
 mod common_buffer;
 mod enabler;
 mod looped;
+mod reserve;
 mod scatter_gather;
 mod system;
 mod transaction;
@@ -12,6 +13,7 @@ pub use channel::{Attempt, Channel, Concluded, Stopped};
 pub use common_buffer::{CommonBuffer, DeviceShared};
 pub use enabler::{Enabler, EnablerConfig, PowerEvents, Profile};
 pub use looped::{LoopBuffer, LoopedEvents, LoopedTransfer};
+pub use reserve::{Reservation, Reserved};
 pub use scatter_gather::{BusAddress, Element, ScatterGather};
 pub use system::{
     ChannelAdapter, Connection, Connections, SystemChannel, SystemDmaEvents, SystemEnabler,

@@ -29,9 +29,11 @@
 //! [`release`](Transaction::release), so it cannot be completed while the framework holds its buffer.
 
 use core::marker::PhantomData;
+use core::sync::atomic::{AtomicPtr, Ordering};
 
 use wdk_sys::{
-    BOOLEAN, NTSTATUS, PSCATTER_GATHER_LIST, PVOID, WDF_DMA_DIRECTION, WDFDEVICE, WDFDMATRANSACTION,
+    BOOLEAN, NTSTATUS, PSCATTER_GATHER_LIST, PVOID, WDF_DMA_DIRECTION, WDFDEVICE,
+    WDFDMATRANSACTION, WDFDMATRANSACTION__,
 };
 
 use super::Direction;
@@ -129,15 +131,18 @@ impl<S> Transaction<S> {
 
 /// A transaction that the framework has, for [withdrawing](Self::cancel) it.
 #[derive(Debug)]
-pub(super) struct Handle(WDFDMATRANSACTION);
-
-// SAFETY: the framework lets any thread work on a transaction.
-unsafe impl Send for Handle {}
-
-// SAFETY: a shared handle is used by one at a time, as each of its functions demands.
-unsafe impl Sync for Handle {}
+pub(super) struct Handle(AtomicPtr<WDFDMATRANSACTION__>);
 
 impl Handle {
+    /// Another transaction takes the place of this one, which nobody has.
+    pub(super) fn exchange(&self, transaction: &Transaction<Idle>) {
+        self.0.store(transaction.raw, Ordering::Release);
+    }
+
+    fn raw(&self) -> WDFDMATRANSACTION {
+        self.0.load(Ordering::Acquire)
+    }
+
     /// `WdfDmaTransactionCancel`: the transaction, if the framework still had it and gives it back. Otherwise it has been
     /// handed to [`DmaEvents::program`], or will be. IRQL <= DISPATCH_LEVEL.
     ///
@@ -147,10 +152,10 @@ impl Handle {
     /// the end of a transfer of it.
     pub(super) unsafe fn cancel(&self) -> Option<Transaction<Ended>> {
         // SAFETY: as the caller vouches for.
-        let cancelled = unsafe { ddi::WdfDmaTransactionCancel(self.0) } != 0;
+        let cancelled = unsafe { ddi::WdfDmaTransactionCancel(self.raw()) } != 0;
         cancelled.then(|| {
             let status = NtStatus::CANCELLED;
-            Transaction::new(self.0, Ended { status })
+            Transaction::new(self.raw(), Ended { status })
         })
     }
 
@@ -159,14 +164,14 @@ impl Handle {
     /// # Safety
     ///
     /// The one whom it was handed to has given it up, and this is its only owner.
-    pub(super) const unsafe fn executing(&self) -> Transaction<Executing> {
-        Transaction::new(self.0, Executing(()))
+    pub(super) unsafe fn executing(&self) -> Transaction<Executing> {
+        Transaction::new(self.raw(), Executing(()))
     }
 }
 
 impl Transaction<Idle> {
     pub(super) const fn handle(&self) -> Handle {
-        Handle(self.raw)
+        Handle(AtomicPtr::new(self.raw))
     }
 
     /// # Safety
