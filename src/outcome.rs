@@ -42,6 +42,10 @@ impl Counters {
                 self.timeouts.increment();
                 self.failed.increment();
             }
+            Err(NtStatus::INSUFFICIENT_RESOURCES) => {
+                self.without_resources.increment();
+                self.failed.increment();
+            }
             Err(_) => self.failed.increment(),
         }
         request.complete(status.into());

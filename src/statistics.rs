@@ -44,6 +44,7 @@ pub(crate) struct Counters {
     pub(crate) foreign_interrupts: Counter,
     pub(crate) dpcs: Counter,
     pub(crate) descriptors: Counter,
+    pub(crate) without_resources: Counter,
 }
 
 impl Counters {
@@ -63,6 +64,7 @@ impl Counters {
             foreign_interrupts: self.foreign_interrupts.value(),
             dpcs: self.dpcs.value(),
             descriptors: self.descriptors.value(),
+            without_resources: self.without_resources.value(),
             ..Statistics::new()
         }
     }

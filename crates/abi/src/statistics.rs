@@ -46,15 +46,18 @@ pub struct Statistics {
     pub dpcs: u64,
     /// Descriptors given to a card that takes its transfers from a ring; one for each element of a scatter/gather list.
     pub descriptors: u64,
+    /// Those of the failed ones that ended for want of map registers or memory.
+    pub without_resources: u64,
 }
 
-const_assert_eq!(size_of::<Statistics>(), 112);
+const_assert_eq!(size_of::<Statistics>(), 120);
 const_assert_eq!(align_of::<Statistics>(), 8);
 const_assert_eq!(offset_of!(Statistics, requests), 8);
 const_assert_eq!(offset_of!(Statistics, transfers), 48);
 const_assert_eq!(offset_of!(Statistics, bytes_read), 64);
 const_assert_eq!(offset_of!(Statistics, dpcs), 96);
 const_assert_eq!(offset_of!(Statistics, descriptors), 104);
+const_assert_eq!(offset_of!(Statistics, without_resources), 112);
 
 impl Statistics {
     /// Bytes of the structure.

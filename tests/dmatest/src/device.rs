@@ -169,7 +169,7 @@ pub fn query_statistics<D: Device>(device: &D) -> Result<Statistics, Error> {
     )
 }
 
-fn query<D: Device, T>(
+pub(crate) fn query<D: Device, T>(
     device: &D,
     name: &'static str,
     code: u32,

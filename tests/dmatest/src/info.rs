@@ -58,6 +58,7 @@ pub fn print_statistics(statistics: &Statistics, out: &mut dyn Write) -> io::Res
         ("foreign interrupts", statistics.foreign_interrupts),
         ("DPCs", statistics.dpcs),
         ("descriptors", statistics.descriptors),
+        ("without resources", statistics.without_resources),
     ]
     .map(|(name, value)| (name, value.to_string()));
     print_rows(&rows, out)

@@ -18,6 +18,7 @@ pub mod info;
 pub mod latency;
 #[cfg(not(windows))]
 pub mod machine_device;
+pub mod mode;
 pub mod pattern;
 pub mod place;
 pub mod progress;
@@ -34,3 +35,4 @@ pub mod windows;
 
 pub use device::{Device, Direction, Done, query_info, query_statistics};
 pub use error::{Error, Win32Error};
+pub use mode::{query_mode, set_mode};

@@ -18,6 +18,14 @@ pub fn occupy() -> Occupied {
     }))
 }
 
+impl Occupied {
+    /// How many map registers.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.0.as_ref().map_or(0, |registers| registers.count)
+    }
+}
+
 impl Drop for Occupied {
     fn drop(&mut self) {
         if let Some(registers) = self.0.take() {
