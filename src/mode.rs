@@ -90,7 +90,7 @@ pub(crate) fn change<R>(
 /// Waits until the requests under way have ended.
 fn drain(queues: &[&Queue], limit: u32) -> Result<()> {
     let since = Moment::now();
-    while !queues.iter().all(|queue| queue.has_none_out()) {
+    while queues.iter().any(|queue| queue.has_handed_out()) {
         if since.elapsed_ms() >= limit.into() {
             return Err(NtStatus::DEVICE_BUSY);
         }

@@ -91,7 +91,6 @@ functions! {
 
     fn WdfIoQueueCreate(device: WDFDEVICE, config: PWDF_IO_QUEUE_CONFIG, attributes: PWDF_OBJECT_ATTRIBUTES, queue: *mut WDFQUEUE) -> NTSTATUS = PFN_WDFIOQUEUECREATE[WdfIoQueueCreateTableIndex];
     fn WdfIoQueueGetDevice(queue: WDFQUEUE) -> WDFDEVICE = PFN_WDFIOQUEUEGETDEVICE[WdfIoQueueGetDeviceTableIndex];
-    fn WdfIoQueueGetState(queue: WDFQUEUE, waiting: PULONG, with_driver: PULONG) -> WDF_IO_QUEUE_STATE = PFN_WDFIOQUEUEGETSTATE[WdfIoQueueGetStateTableIndex];
     fn WdfIoQueueStart(queue: WDFQUEUE) = PFN_WDFIOQUEUESTART[WdfIoQueueStartTableIndex];
     fn WdfIoQueueStop(queue: WDFQUEUE, complete: PFN_WDF_IO_QUEUE_STATE, context: WDFCONTEXT) = PFN_WDFIOQUEUESTOP[WdfIoQueueStopTableIndex];
     fn WdfIoQueueGetState(queue: WDFQUEUE, queued: PULONG, handed_out: PULONG) -> WDF_IO_QUEUE_STATE = PFN_WDFIOQUEUEGETSTATE[WdfIoQueueGetStateTableIndex];

@@ -199,7 +199,8 @@ impl Queue {
         unsafe { ddi::WdfIoQueueStop(self.raw, None, core::ptr::null_mut()) };
     }
 
-    /// `WdfIoQueueGetState`: whether a request was handed out that has not ended. IRQL <= DISPATCH_LEVEL.
+    /// `WdfIoQueueGetState`: whether a request was handed out that has not ended. Of a [stopped](Self::stop) queue,
+    /// once there is none, there is none until the start. IRQL <= DISPATCH_LEVEL.
     #[must_use]
     pub fn has_handed_out(&self) -> bool {
         let none = core::ptr::null_mut();
@@ -213,15 +214,6 @@ impl Queue {
     pub fn stop_and_wait(&self) {
         // SAFETY: the queue is valid.
         unsafe { ddi::WdfIoQueueStopSynchronously(self.raw) };
-    }
-
-    /// Whether the driver has none of its requests. Once it is so in a queue that is [stopped](Self::stop), it stays so
-    /// until the start. IRQL <= DISPATCH_LEVEL.
-    pub fn has_none_out(&self) -> bool {
-        let nowhere = core::ptr::null_mut();
-        // SAFETY: the queue is valid, and both counts are optional.
-        let state = unsafe { ddi::WdfIoQueueGetState(self.raw, nowhere, nowhere) };
-        state & _WDF_IO_QUEUE_STATE::WdfIoQueueDriverNoRequests != 0
     }
 
     /// `WdfIoQueueStart`: undoes [`stop`](Self::stop). IRQL <= DISPATCH_LEVEL.
