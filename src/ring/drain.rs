@@ -104,16 +104,19 @@ impl Engine {
         let late = reaper.late.take_if(|(late, _)| *late == number).is_some();
         reaper.progress = Moment::now();
         self.taken.store(number.wrapping_add(1), Ordering::Release);
-        let concluded = match status {
-            TransferStatus::Success => slot.complete(flight.transfer),
-            TransferStatus::Aborted if late => slot.fail(flight.transfer, NtStatus::IO_TIMEOUT),
-            TransferStatus::Aborted if slot.is_stopping() => {
-                slot.fail(flight.transfer, NtStatus::CANCELLED)
-            }
+        let failure = match status {
+            TransferStatus::Success => None,
+            TransferStatus::Aborted if late => Some(NtStatus::IO_TIMEOUT),
+            TransferStatus::Aborted if slot.is_stopping() => Some(NtStatus::CANCELLED),
             _ => {
                 card.counters.hardware_errors.increment();
-                slot.fail(flight.transfer, NtStatus::IO_DEVICE_ERROR)
+                Some(NtStatus::IO_DEVICE_ERROR)
             }
+        };
+        let concluded = match failure {
+            None => slot.complete(flight.transfer),
+            // No more than the transfer has: that was checked.
+            Some(status) => slot.fail_after(flight.transfer, completion.moved as usize, status),
         };
         card.conclude(self, tag, concluded);
         Ok(())

@@ -15,7 +15,7 @@ use machine::user::{Overlapped, Win32Error};
 use machine::{CardFault as Fault, CardFaults as Faults};
 use machine::{Device as Board, Machine};
 
-use support::{CARDS, System, in_order, open, reset, result};
+use support::{CARDS, System, in_order, open, reset, result, statistics};
 
 /// A test, to be run in each system.
 type Test = (&'static str, fn(System));
@@ -24,7 +24,7 @@ macro_rules! tests {
     ($($test:ident)*) => { [$((stringify!($test), $test)),*] };
 }
 
-const EVERYWHERE: [Test; 17] = tests! {
+const EVERYWHERE: [Test; 19] = tests! {
     a_hung_transfer_times_out_and_the_next_one_works
     a_channel_that_does_not_answer_aborts_is_started_again
     cancelled_while_the_card_hangs_it_is_aborted
@@ -35,6 +35,8 @@ const EVERYWHERE: [Test; 17] = tests! {
     interrupts_too_many_do_no_harm
     a_lie_costs_the_card_a_reset
     a_lie_about_one_of_many_ends_them_all
+    what_an_aborted_transfer_has_moved_is_counted
+    an_aborted_transfer_that_has_moved_more_than_all_is_a_lie
     a_card_that_does_not_come_out_of_its_reset_fails
     memory_that_cannot_be_read_is_an_error_of_the_request
     reset_of_an_idle_card
@@ -247,6 +249,39 @@ fn a_lie_about_one_of_many_ends_them_all(system: System) {
             );
             in_order(device);
         }
+    });
+}
+
+/// It is given up half-way: the request ends without a byte, but the card's count is taken.
+fn what_an_aborted_transfer_has_moved_is_counted(system: System) {
+    const LENGTH: usize = 1 << 20;
+
+    system.run(|machine, device| {
+        let before = statistics(device).bytes_written;
+        let buffer = device.buffer(LENGTH).expect("memory");
+        let request = device.start(Direction::Write, 0, buffer, 0..LENGTH);
+        machine.sleep(Duration::from_micros(150));
+        request.cancel().expect("a mebibyte takes twice as long");
+        assert_eq!(result(request), ABORTED);
+        let moved = statistics(device).bytes_written - before;
+        assert!((1..LENGTH as u64).contains(&moved), "{moved} bytes");
+        in_order(device);
+    });
+}
+
+/// The framework is not told of more bytes than the transfer has; the card is reset, at the cost of what else it had.
+fn an_aborted_transfer_that_has_moved_more_than_all_is_a_lie(system: System) {
+    system.run(|machine, device| {
+        let before = statistics(device).bytes_written;
+        faults(machine).arm(Fault::Hang(ToCard));
+        faults(machine).arm(Fault::Count(ToCard, LENGTH as i64 + 1));
+        let first = begin(device, Direction::Write);
+        let second = begin(device, Direction::Write);
+        machine.sleep(Duration::from_millis(1));
+        first.cancel().expect("under way");
+        assert_eq!((result(first), result(second)), (ABORTED, IO_DEVICE));
+        assert_eq!(statistics(device).bytes_written, before);
+        in_order(device);
     });
 }
 

@@ -206,7 +206,18 @@ impl<R> Channel<R> {
     /// The hardware has let go of the buffer, and nothing can be said about what the transfer has moved: the request
     /// ends with `status`. IRQL <= DISPATCH_LEVEL. `Some`, unless its cancel routine completes it.
     pub fn fail(&self, transfer: Transaction<Executing>, status: NtStatus) -> Option<Concluded> {
-        self.conclude(transfer.finish(0), Err(status))
+        self.fail_after(transfer, 0, status)
+    }
+
+    /// The hardware has let go of the buffer after the first `moved` bytes of the transfer, which are no more than it
+    /// has: the request ends with `status`. IRQL <= DISPATCH_LEVEL. `Some`, unless its cancel routine completes it.
+    pub fn fail_after(
+        &self,
+        transfer: Transaction<Executing>,
+        moved: usize,
+        status: NtStatus,
+    ) -> Option<Concluded> {
+        self.conclude(transfer.finish(moved), Err(status))
     }
 
     /// The framework could not map a transfer, and says so by a callback: the request ends with `status`. `None` if the

@@ -13,9 +13,11 @@ pub enum Point {
     Channel,
     /// The mapping of a transfer through it, in version 3.
     Mapping,
+    /// The making of a scatter/gather list, in version 3.
+    List,
 }
 
-const POINTS: usize = 4;
+const POINTS: usize = 5;
 
 #[derive(Debug, Clone, Copy)]
 struct Armed {

@@ -1,9 +1,10 @@
 //! Scatter/gather lists: Get, Build, Put and Calculate, with their version 3 forms.
 
+use machine_nt::failure;
 use nt_sys::{
     BOOLEAN, DMA_SYNCHRONOUS_CALLBACK, NTSTATUS, PDEVICE_OBJECT, PDMA_ADAPTER,
     PDMA_COMPLETION_ROUTINE, PDRIVER_LIST_CONTROL, PMDL, PSCATTER_GATHER_LIST, PULONG, PVOID,
-    STATUS_SUCCESS, ULONG, ULONGLONG,
+    STATUS_INSUFFICIENT_RESOURCES, STATUS_SUCCESS, ULONG, ULONGLONG,
 };
 
 use super::channel::context_for_request;
@@ -50,6 +51,9 @@ unsafe fn list_by_offset(
     match unsafe { context_for_request(context) } {
         Ok(context) => call.context = Some(context),
         Err(status) => return status,
+    }
+    if failure::strikes(failure::Point::List) {
+        return STATUS_INSUFFICIENT_RESOURCES;
     }
     // SAFETY: the caller vouches for the chain.
     let buffer = unsafe { Buffer::read(mdl) };
