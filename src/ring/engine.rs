@@ -166,12 +166,11 @@ impl Engine {
         list: &ScatterGather<'_>,
     ) -> Result<(), (Transaction<Executing>, NtStatus)> {
         let count = list.count();
-        let bytes: u64 = list.iter().map(|piece| u64::from(piece.length)).sum();
         let Some(channel) = self.slot(slot) else {
             return Err((transfer, NtStatus::INTERNAL_ERROR));
         };
         // More than that has not been reserved.
-        if count == 0 || count > MAXIMUM_ELEMENTS || bytes != u64::from(span.length()) {
+        if count == 0 || count > MAXIMUM_ELEMENTS {
             return Err((transfer, NtStatus::INTERNAL_ERROR));
         }
         self.submission.with(|submission| {

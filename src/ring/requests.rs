@@ -151,8 +151,9 @@ impl RingCard {
         // Where this transfer lies in the card's memory. It cannot lie outside, as the request does not; but what
         // is told to a card is checked where it is told.
         let offset = transfer.bytes_transferred() as u64 + u64::from(ticket.start);
+        let length: u64 = list.iter().map(|piece| u64::from(piece.length)).sum();
         let memory = started.registers.memory();
-        match memory.span(offset.cast_signed(), transfer.length()) {
+        match memory.span(offset.cast_signed(), length as usize) {
             Ok(Some(span)) => {
                 let engine = self.engine(direction);
                 engine.submit(&started.registers, ticket.slot, transfer, span, list)

@@ -1,8 +1,9 @@
 //! Typed contexts: a driver's own data in a framework object.
 
 use core::cell::UnsafeCell;
-use core::ffi::CStr;
+use core::ffi::{CStr, c_void};
 use core::mem::MaybeUninit;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use wdk_sys::{
@@ -175,6 +176,67 @@ pub(crate) unsafe fn set<T: ContextType>(object: WDFOBJECT, value: T) -> Result<
     unsafe { destination.write(MaybeUninit::new(value)) };
     place.state.store(READY, Ordering::Release);
     Ok(())
+}
+
+/// Where the context of a device is, kept in the objects that are made for it: their callbacks reach it with one call of
+/// the framework, or none.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Home {
+    info: &'static TypeInfo,
+    place: NonNull<c_void>,
+}
+
+// SAFETY: where the context lies belongs to no thread, and contexts are shared.
+unsafe impl Send for Home {}
+
+// SAFETY: as above.
+unsafe impl Sync for Home {}
+
+crate::context_type!(Home);
+
+impl Home {
+    /// Where the context of type `T` of an object is, whether it has been set yet or not. Any IRQL.
+    ///
+    /// # Errors
+    ///
+    /// `STATUS_INVALID_DEVICE_STATE` if the object has no context of this type.
+    ///
+    /// # Safety
+    ///
+    /// `object` is a valid object.
+    pub(crate) unsafe fn of<T: ContextType>(object: WDFOBJECT) -> Result<Self> {
+        // SAFETY: as the caller vouches for.
+        let place = unsafe { place::<T>(object) }.ok_or(NtStatus::INVALID_DEVICE_STATE)?;
+        Ok(Self {
+            info: T::type_info(),
+            place: NonNull::from(place).cast(),
+        })
+    }
+
+    /// The context. `None` if it is of another type or has not been set yet. Any IRQL.
+    ///
+    /// # Safety
+    ///
+    /// The object is valid for as long as the result is used.
+    pub(crate) unsafe fn get<'a, T: ContextType>(&self) -> Option<&'a T> {
+        if !core::ptr::eq(self.info, T::type_info()) {
+            return None;
+        }
+        // SAFETY: a place for this type, in an object that is valid as the caller vouches for.
+        unsafe { self.place.cast::<Place<T>>().as_ref() }.get()
+    }
+}
+
+/// The context of type `T` of the device that an object was made for, whose own context is a [`Home`]. Any IRQL.
+///
+/// # Safety
+///
+/// `object` and the device are valid for as long as the result is used.
+pub(crate) unsafe fn of_device<'a, T: ContextType>(object: WDFOBJECT) -> Option<&'a T> {
+    // SAFETY: as the caller vouches for.
+    let home = unsafe { get::<Home>(object) }?;
+    // SAFETY: as above.
+    unsafe { home.get() }
 }
 
 /// `EvtDestroyCallback`: the object's last reference has gone.

@@ -90,7 +90,6 @@ functions! {
     fn WdfCmResourceListGetDescriptor(list: WDFCMRESLIST, index: ULONG) -> PCM_PARTIAL_RESOURCE_DESCRIPTOR = PFN_WDFCMRESOURCELISTGETDESCRIPTOR[WdfCmResourceListGetDescriptorTableIndex];
 
     fn WdfIoQueueCreate(device: WDFDEVICE, config: PWDF_IO_QUEUE_CONFIG, attributes: PWDF_OBJECT_ATTRIBUTES, queue: *mut WDFQUEUE) -> NTSTATUS = PFN_WDFIOQUEUECREATE[WdfIoQueueCreateTableIndex];
-    fn WdfIoQueueGetDevice(queue: WDFQUEUE) -> WDFDEVICE = PFN_WDFIOQUEUEGETDEVICE[WdfIoQueueGetDeviceTableIndex];
     fn WdfIoQueueStart(queue: WDFQUEUE) = PFN_WDFIOQUEUESTART[WdfIoQueueStartTableIndex];
     fn WdfIoQueueStop(queue: WDFQUEUE, complete: PFN_WDF_IO_QUEUE_STATE, context: WDFCONTEXT) = PFN_WDFIOQUEUESTOP[WdfIoQueueStopTableIndex];
     fn WdfIoQueueGetState(queue: WDFQUEUE, queued: PULONG, handed_out: PULONG) -> WDF_IO_QUEUE_STATE = PFN_WDFIOQUEUEGETSTATE[WdfIoQueueGetStateTableIndex];
@@ -110,7 +109,6 @@ functions! {
     fn WdfRequestRetrieveOutputWdmMdl(request: WDFREQUEST, mdl: *mut PMDL) -> NTSTATUS = PFN_WDFREQUESTRETRIEVEOUTPUTWDMMDL[WdfRequestRetrieveOutputWdmMdlTableIndex];
 
     fn WdfInterruptCreate(device: WDFDEVICE, config: PWDF_INTERRUPT_CONFIG, attributes: PWDF_OBJECT_ATTRIBUTES, interrupt: *mut WDFINTERRUPT) -> NTSTATUS = PFN_WDFINTERRUPTCREATE[WdfInterruptCreateTableIndex];
-    fn WdfInterruptGetDevice(interrupt: WDFINTERRUPT) -> WDFDEVICE = PFN_WDFINTERRUPTGETDEVICE[WdfInterruptGetDeviceTableIndex];
     fn WdfInterruptGetInfo(interrupt: WDFINTERRUPT, info: PWDF_INTERRUPT_INFO) = PFN_WDFINTERRUPTGETINFO[WdfInterruptGetInfoTableIndex];
     fn WdfInterruptQueueDpcForIsr(interrupt: WDFINTERRUPT) -> BOOLEAN = PFN_WDFINTERRUPTQUEUEDPCFORISR[WdfInterruptQueueDpcForIsrTableIndex];
 
@@ -141,7 +139,6 @@ functions! {
     fn WdfDmaTransactionInitializeUsingRequest(transaction: WDFDMATRANSACTION, request: WDFREQUEST, program: PFN_WDF_PROGRAM_DMA, direction: WDF_DMA_DIRECTION) -> NTSTATUS = PFN_WDFDMATRANSACTIONINITIALIZEUSINGREQUEST[WdfDmaTransactionInitializeUsingRequestTableIndex];
     fn WdfDmaTransactionExecute(transaction: WDFDMATRANSACTION, context: PVOID) -> NTSTATUS = PFN_WDFDMATRANSACTIONEXECUTE[WdfDmaTransactionExecuteTableIndex];
     fn WdfDmaTransactionGetBytesTransferred(transaction: WDFDMATRANSACTION) -> usize = PFN_WDFDMATRANSACTIONGETBYTESTRANSFERRED[WdfDmaTransactionGetBytesTransferredTableIndex];
-    fn WdfDmaTransactionGetRequest(transaction: WDFDMATRANSACTION) -> WDFREQUEST = PFN_WDFDMATRANSACTIONGETREQUEST[WdfDmaTransactionGetRequestTableIndex];
     fn WdfDmaTransactionGetCurrentDmaTransferLength(transaction: WDFDMATRANSACTION) -> usize = PFN_WDFDMATRANSACTIONGETCURRENTDMATRANSFERLENGTH[WdfDmaTransactionGetCurrentDmaTransferLengthTableIndex];
     fn WdfDmaTransactionCancel(transaction: WDFDMATRANSACTION) -> BOOLEAN = PFN_WDFDMATRANSACTIONCANCEL[WdfDmaTransactionCancelTableIndex];
     fn WdfDmaTransactionDmaCompleted(transaction: WDFDMATRANSACTION, status: *mut NTSTATUS) -> BOOLEAN = PFN_WDFDMATRANSACTIONDMACOMPLETED[WdfDmaTransactionDmaCompletedTableIndex];

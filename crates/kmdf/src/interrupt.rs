@@ -2,7 +2,7 @@
 
 use wdk_sys::{BOOLEAN, ULONG, WDF_INTERRUPT_CONFIG, WDF_INTERRUPT_INFO, WDFINTERRUPT, WDFOBJECT};
 
-use crate::context;
+use crate::context::{self, Home};
 use crate::device::{self, Device, DeviceEvents};
 use crate::versioned::size;
 use crate::{NtStatus, Result, ddi};
@@ -68,7 +68,9 @@ impl Interrupt {
     /// What `WdfInterruptCreate` returns.
     pub fn create<T: InterruptEvents>(device: &Device<T>) -> Result<Self> {
         let mut config = config::<T>();
-        let mut attributes = context::plain_attributes();
+        // SAFETY: the device is valid.
+        let home = unsafe { Home::of::<T>(device.raw().cast()) }?;
+        let mut attributes = context::attributes::<Home>();
         let mut interrupt = core::ptr::null_mut();
         // SAFETY: the device is valid, and the others live across the call.
         let status = unsafe {
@@ -80,6 +82,8 @@ impl Interrupt {
             )
         };
         NtStatus::from_code(status).ok()?;
+        // SAFETY: the interrupt has just been made, with room for this.
+        unsafe { context::set(interrupt.cast(), home) }?;
         Ok(Self { raw: interrupt })
     }
 
@@ -126,10 +130,8 @@ fn config<T: InterruptEvents>() -> WDF_INTERRUPT_CONFIG {
 }
 
 unsafe extern "C" fn isr<T: InterruptEvents>(interrupt: WDFINTERRUPT, message: ULONG) -> BOOLEAN {
-    // SAFETY: the interrupt is valid during its callback.
-    let device = unsafe { ddi::WdfInterruptGetDevice(interrupt) };
-    // SAFETY: the device outlives its interrupt.
-    let Some(context) = (unsafe { device::context::<T>(device) }) else {
+    // SAFETY: the interrupt is valid during its callback, and the device outlives it.
+    let Some(context) = (unsafe { context::of_device::<T>(interrupt.cast()) }) else {
         return 0;
     };
     let served = context.service(message);

@@ -5,11 +5,11 @@ use core::marker::PhantomData;
 use wdk_sys::{
     _WDF_EXECUTION_LEVEL, _WDF_IO_QUEUE_DISPATCH_TYPE, _WDF_IO_QUEUE_STATE,
     _WDF_REQUEST_STOP_ACTION_FLAGS, _WDF_TRI_STATE, ULONG, WDF_IO_QUEUE_CONFIG,
-    WDF_IO_QUEUE_DISPATCH_TYPE, WDFDEVICE, WDFQUEUE, WDFREQUEST,
+    WDF_IO_QUEUE_DISPATCH_TYPE, WDFQUEUE, WDFREQUEST,
 };
 
-use crate::context;
-use crate::device::{self, Device, DeviceEvents};
+use crate::context::{self, Home};
+use crate::device::{Device, DeviceEvents};
 use crate::request::{Request, RequestKey};
 use crate::versioned::size;
 use crate::{NtStatus, Result, ddi};
@@ -170,7 +170,9 @@ impl Queue {
     ///
     /// What `WdfIoQueueCreate` returns.
     pub fn create<T: DeviceEvents>(device: &Device<T>, mut config: QueueConfig<T>) -> Result<Self> {
-        let mut attributes = context::plain_attributes();
+        // SAFETY: the device is valid.
+        let home = unsafe { Home::of::<T>(device.raw().cast()) }?;
+        let mut attributes = context::attributes::<Home>();
         if config.passive {
             attributes.ExecutionLevel = _WDF_EXECUTION_LEVEL::WdfExecutionLevelPassive;
         }
@@ -185,6 +187,8 @@ impl Queue {
             )
         };
         NtStatus::from_code(status).ok()?;
+        // SAFETY: the queue has just been made, with room for this.
+        unsafe { context::set(queue.cast(), home) }?;
         Ok(Self { raw: queue })
     }
 
@@ -248,10 +252,8 @@ unsafe fn hand_over<T: DeviceEvents>(
 ///
 /// The queue is valid for as long as the result is used.
 pub(crate) unsafe fn context_of<'a, T: DeviceEvents>(queue: WDFQUEUE) -> Option<&'a T> {
-    // SAFETY: the queue is valid.
-    let device: WDFDEVICE = unsafe { ddi::WdfIoQueueGetDevice(queue) };
-    // SAFETY: the device outlives its queue.
-    unsafe { device::context(device) }
+    // SAFETY: the queue is valid, and the device outlives it.
+    unsafe { context::of_device(queue.cast()) }
 }
 
 unsafe extern "C" fn io_read<T: TransferEvents>(

@@ -1,5 +1,6 @@
 //! Requests.
 
+use core::cell::Cell;
 use core::mem::ManuallyDrop;
 
 use wdk_sys::{_WDF_REQUEST_TYPE, ULONG_PTR, WDF_REQUEST_PARAMETERS, WDFREQUEST};
@@ -56,6 +57,8 @@ pub struct Wanted {
 #[must_use = "a request has to be completed"]
 pub struct Request {
     raw: WDFREQUEST,
+    /// Once it has been asked for.
+    wanted: Cell<Option<Wanted>>,
 }
 
 // SAFETY: the framework lets any thread work on a request, and its owner is one at a time.
@@ -66,7 +69,14 @@ impl Request {
     ///
     /// `raw` is a valid request that the driver owns, and this is its only owner.
     pub(crate) const unsafe fn from_raw(raw: WDFREQUEST) -> Self {
-        Self { raw }
+        Self::new(raw, None)
+    }
+
+    const fn new(raw: WDFREQUEST, wanted: Option<Wanted>) -> Self {
+        Self {
+            raw,
+            wanted: Cell::new(wanted),
+        }
     }
 
     /// Gives up ownership without completing the request: whoever gets it, or the framework, has it now.
@@ -105,7 +115,11 @@ impl Request {
     /// What a read or a write asks for; for other requests it means nothing. IRQL <= DISPATCH_LEVEL.
     #[must_use]
     pub fn wanted(&self) -> Wanted {
-        wanted(self.raw)
+        self.wanted.get().unwrap_or_else(|| {
+            let wanted = wanted(self.raw);
+            self.wanted.set(Some(wanted));
+            wanted
+        })
     }
 
     /// Where in its first page the buffer of a read or a write begins. IRQL <= DISPATCH_LEVEL.
@@ -141,6 +155,7 @@ impl Request {
         let status = unsafe { ddi::WdfRequestMarkCancelableEx(self.raw, Some(cancel::<T>)) };
         match NtStatus::from_code(status).ok() {
             Ok(()) => Ok(CancelableRequest {
+                wanted: self.wanted.get(),
                 raw: self.into_raw(),
             }),
             Err(status) => Err((self, status)),
@@ -307,6 +322,7 @@ fn wanted(request: WDFREQUEST) -> Wanted {
 #[must_use = "a request has to be completed"]
 pub struct CancelableRequest {
     raw: WDFREQUEST,
+    wanted: Option<Wanted>,
 }
 
 /// Who completes a request that was cancelable.
@@ -324,6 +340,7 @@ pub enum Unmarked {
 #[must_use = "a request has to be completed"]
 pub struct CancelledRequest {
     raw: WDFREQUEST,
+    wanted: Option<Wanted>,
 }
 
 // SAFETY: the framework lets any thread work on a request, and its owner is one at a time.
@@ -336,17 +353,10 @@ impl CancelableRequest {
     /// What it asks for. IRQL <= DISPATCH_LEVEL.
     #[must_use]
     pub fn wanted(&self) -> Wanted {
-        wanted(self.raw)
+        self.wanted.unwrap_or_else(|| wanted(self.raw))
     }
 
-    /// # Safety
-    ///
-    /// `raw` is a valid request that the driver owns and has made cancelable, and this is its only owner.
-    pub(crate) const unsafe fn from_raw(raw: WDFREQUEST) -> Self {
-        Self { raw }
-    }
-
-    pub(crate) const fn into_raw(self) -> WDFREQUEST {
+    pub(crate) const fn raw(&self) -> WDFREQUEST {
         self.raw
     }
 
@@ -355,10 +365,13 @@ impl CancelableRequest {
         // SAFETY: the request is valid, owned and cancelable.
         let status = unsafe { ddi::WdfRequestUnmarkCancelable(self.raw) };
         if NtStatus::from_code(status).is_success() {
-            // SAFETY: it is still this owner's, and nobody will cancel it any more.
-            Unmarked::Ours(unsafe { Request::from_raw(self.raw) })
+            // It is still this owner's, and nobody will cancel it any more.
+            Unmarked::Ours(Request::new(self.raw, self.wanted))
         } else {
-            Unmarked::Shared(CancelledRequest { raw: self.raw })
+            Unmarked::Shared(CancelledRequest {
+                raw: self.raw,
+                wanted: self.wanted,
+            })
         }
     }
 }
@@ -366,8 +379,8 @@ impl CancelableRequest {
 impl CancelledRequest {
     /// The request, for the last of its owner and its cancel routine: the other one does not touch it any more.
     pub fn met(self) -> Request {
-        // SAFETY: only one has this value, and the framework keeps a reference while its cancel routine runs.
-        unsafe { Request::from_raw(self.raw) }
+        // Only one has this value, and the framework keeps a reference while its cancel routine runs.
+        Request::new(self.raw, self.wanted)
     }
 }
 

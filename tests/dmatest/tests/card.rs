@@ -23,7 +23,7 @@ macro_rules! tests {
     ($($test:ident)*) => { [$((stringify!($test), $test)),*] };
 }
 
-const EVERYWHERE: [Test; 8] = tests! {
+const EVERYWHERE: [Test; 9] = tests! {
     every_transfer_is_split_where_the_documentation_says
     interrupts_are_gathered_on_request
     interrupts_are_gathered_as_the_registry_says
@@ -32,6 +32,7 @@ const EVERYWHERE: [Test; 8] = tests! {
     a_large_file_comes_back
     requests_in_flight_ring_hardly_ever
     one_at_a_time_takes_one_doorbell_and_one_interrupt
+    a_request_takes_twelve_calls_of_the_framework
 };
 
 /// With a card whose server is a process of its own.
@@ -229,6 +230,25 @@ fn one_at_a_time_takes_one_doorbell_and_one_interrupt(system: System) {
                 // A card with a clock of its own may still look for descriptors.
                 Board::CardVfioUser => assert!(writes <= 1, "{writes} doorbells"),
                 _ => assert_eq!(writes, 1),
+            }
+        }
+    });
+}
+
+/// With an interrupt of its own; three of them are the interrupt's.
+fn a_request_takes_twelve_calls_of_the_framework(system: System) {
+    system.run(|machine, device| {
+        // The first request starts the timer of the time limit.
+        round_trip(device, 0, 4096, 0);
+        let calls = &machine::counters().framework_calls;
+        for direction in [Direction::Write, Direction::Read] {
+            for _ in 0..10 {
+                let before = calls.get();
+                let buffer = device.buffer(4096).expect("memory");
+                let request = device.start(direction, 0, buffer, 0..4096);
+                assert_eq!(request.wait().result, Ok(4096));
+                machine.sleep(Duration::from_millis(1));
+                assert_eq!(calls.get() - before, 12);
             }
         }
     });

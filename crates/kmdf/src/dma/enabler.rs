@@ -1,14 +1,13 @@
 //! DMA enablers.
 
 use wdk_sys::{
-    _WDF_DMA_PROFILE, NTSTATUS, PAGE_SIZE, WDF_DMA_ENABLER_CONFIG, WDF_DMA_PROFILE,
-    WDF_OBJECT_ATTRIBUTES, WDFDEVICE, WDFDMAENABLER,
+    _WDF_DMA_PROFILE, NTSTATUS, PAGE_SIZE, WDF_DMA_ENABLER_CONFIG, WDF_DMA_PROFILE, WDFDMAENABLER,
 };
 
 use super::Direction;
-use super::transaction::{Idle, Transaction};
-use crate::context;
-use crate::device::{self, Device, DeviceEvents};
+use super::transaction::{Errand, Idle, Transaction};
+use crate::context::{self, Home};
+use crate::device::{Device, DeviceEvents};
 use crate::versioned::size;
 use crate::{NtStatus, Result, ddi};
 
@@ -61,17 +60,6 @@ pub trait PowerEvents: DeviceEvents {
     /// As above.
     fn flush(&self) -> Result<()>;
 }
-
-/// The device of an enabler, which the framework does not tell its callbacks.
-struct Owner(WDFDEVICE);
-
-// SAFETY: the handle belongs to no thread.
-unsafe impl Send for Owner {}
-
-// SAFETY: it is only read.
-unsafe impl Sync for Owner {}
-
-crate::context_type!(Owner);
 
 /// What kind of DMA a device does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,6 +197,7 @@ pub(super) fn config<T: PowerEvents>(
 #[derive(Debug)]
 pub struct Enabler {
     raw: WDFDMAENABLER,
+    home: Home,
 }
 
 // SAFETY: the handle belongs to no thread.
@@ -242,7 +231,9 @@ impl Enabler {
         device: &Device<T>,
         mut config: WDF_DMA_ENABLER_CONFIG,
     ) -> Result<Self> {
-        let mut attributes = context::attributes::<Owner>();
+        // SAFETY: the device is valid.
+        let home = unsafe { Home::of::<T>(device.raw().cast()) }?;
+        let mut attributes = context::attributes::<Home>();
         let mut enabler = core::ptr::null_mut();
         // SAFETY: the device is valid, and the others live across the call.
         let status = unsafe {
@@ -255,8 +246,8 @@ impl Enabler {
         };
         NtStatus::from_code(status).ok()?;
         // SAFETY: the enabler has just been made, with room for this.
-        unsafe { context::set(enabler.cast(), Owner(device.raw())) }?;
-        Ok(Self { raw: enabler })
+        unsafe { context::set(enabler.cast(), home) }?;
+        Ok(Self { raw: enabler, home })
     }
 
     pub(super) const fn raw(&self) -> WDFDMAENABLER {
@@ -277,21 +268,20 @@ impl Enabler {
     ///
     /// What `WdfDmaTransactionCreate` returns.
     pub fn create_transaction(&self) -> Result<Transaction<Idle>> {
-        self.create_transaction_with(context::plain_attributes())
-    }
-
-    pub(super) fn create_transaction_with(
-        &self,
-        mut attributes: WDF_OBJECT_ATTRIBUTES,
-    ) -> Result<Transaction<Idle>> {
+        let mut attributes = context::attributes::<Errand>();
         let mut transaction = core::ptr::null_mut();
         // SAFETY: the enabler is valid, and the others live across the call.
         let status = unsafe {
             ddi::WdfDmaTransactionCreate(self.raw, &raw mut attributes, &raw mut transaction)
         };
         NtStatus::from_code(status).ok()?;
+        // SAFETY: the transaction has just been made, with room for this.
+        unsafe { context::set(transaction.cast(), Errand::new(transaction, self.home)) }?;
+        // SAFETY: as above. It lives as long as the transaction.
+        let errand = unsafe { context::get(transaction.cast()) };
+        let errand = errand.ok_or(NtStatus::INTERNAL_ERROR)?;
         // SAFETY: just created, and known to nobody else.
-        Ok(unsafe { Transaction::from_raw(transaction) })
+        Ok(unsafe { Transaction::of(errand) })
     }
 }
 
@@ -304,11 +294,8 @@ unsafe fn with_device<T: PowerEvents>(
     enabler: WDFDMAENABLER,
     callback: impl FnOnce(&T) -> Result<()>,
 ) -> NTSTATUS {
-    // SAFETY: as the caller vouches for.
-    let owner = unsafe { context::get::<Owner>(enabler.cast()) };
-    let outcome = owner
-        // SAFETY: the device outlives its enabler.
-        .and_then(|owner| unsafe { device::context::<T>(owner.0) })
+    // SAFETY: as the caller vouches for, and the device outlives its enabler.
+    let outcome = unsafe { context::of_device::<T>(enabler.cast()) }
         .ok_or(NtStatus::INVALID_DEVICE_STATE)
         .and_then(callback);
     NtStatus::from(outcome).code()

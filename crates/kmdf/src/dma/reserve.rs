@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use wdk_sys::{PAGE_SIZE, PVOID, WDFDMATRANSACTION};
 
-use super::transaction::{Idle, Initialized, Transaction};
+use super::transaction::{Errand, Idle, Initialized, Transaction};
 use super::{Channel, Direction, Enabler};
 use crate::{NtStatus, Result, context, ddi, thread};
 
@@ -33,11 +33,6 @@ pub struct Reserved {
     transaction: Transaction<Idle>,
     registers: NonZeroU32,
 }
-
-/// Whether a transaction has been given what it reserves: its context.
-struct Granted(AtomicBool);
-
-crate::context_type!(Granted);
 
 impl Enabler {
     /// Map registers that the longest transfer in this direction needs, wherever in a page it begins. The adapter has as
@@ -71,7 +66,7 @@ impl Enabler {
         if registers > self.most_map_registers(direction) {
             return Err(NtStatus::INVALID_PARAMETER);
         }
-        let transaction = self.create_transaction_with(context::attributes::<Granted>())?;
+        let transaction = self.create_transaction()?;
         if immediate {
             transaction.set_immediate();
         }
@@ -97,8 +92,6 @@ fn allocate(
     give_up: impl FnMut() -> bool,
 ) -> Result<()> {
     let raw = transaction.raw();
-    // SAFETY: the transaction is valid, and has room for this.
-    unsafe { context::set(raw.cast(), Granted(AtomicBool::new(false))) }?;
     // SAFETY: the transaction is valid, of a packet or system profile, and has reserved nothing.
     let status = unsafe {
         ddi::WdfDmaTransactionAllocateResources(
@@ -110,19 +103,13 @@ fn allocate(
         )
     };
     NtStatus::from_code(status).ok()?;
-    // SAFETY: the transaction is valid, and deleted only by this caller.
-    let granted = unsafe { context::get::<Granted>(raw.cast()) }.ok_or(NtStatus::INTERNAL_ERROR)?;
-    wait(granted, transaction, give_up)
+    wait(transaction, give_up)
 }
 
 /// Waits until the map registers are there, or `give_up` says so and they can still be withdrawn.
-fn wait(
-    granted: &Granted,
-    transaction: &Transaction<Idle>,
-    mut give_up: impl FnMut() -> bool,
-) -> Result<()> {
+fn wait(transaction: &Transaction<Idle>, mut give_up: impl FnMut() -> bool) -> Result<()> {
     let mut too_late = false;
-    while !granted.0.load(Ordering::Acquire) {
+    while !transaction.errand().granted.load(Ordering::Acquire) {
         if !too_late && give_up() {
             // SAFETY: the transaction reserves, and AllocateResources has returned.
             let withdrawn = unsafe { ddi::WdfDmaTransactionCancel(transaction.raw()) } != 0;
@@ -140,9 +127,9 @@ fn wait(
 /// `EvtReserveDma`: the map registers are there. DISPATCH_LEVEL, perhaps before AllocateResources has returned.
 unsafe extern "C" fn reserved(transaction: WDFDMATRANSACTION, _context: PVOID) {
     // SAFETY: the transaction is valid during its callback.
-    if let Some(granted) = unsafe { context::get::<Granted>(transaction.cast()) } {
+    if let Some(errand) = unsafe { context::get::<Errand>(transaction.cast()) } {
         // The last thing done here: the transaction is with the one who waits from now on.
-        granted.0.store(true, Ordering::Release);
+        errand.granted.store(true, Ordering::Release);
     }
 }
 

@@ -28,17 +28,20 @@
 //! The request travels inside the transaction from [`initialize`](Transaction::initialize) to
 //! [`release`](Transaction::release), so it cannot be completed while the framework holds its buffer.
 
+use core::cell::UnsafeCell;
 use core::marker::PhantomData;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::mem::MaybeUninit;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
 use wdk_sys::{
-    BOOLEAN, NTSTATUS, PSCATTER_GATHER_LIST, PVOID, WDF_DMA_DIRECTION, WDFDEVICE,
-    WDFDMATRANSACTION, WDFDMATRANSACTION__,
+    BOOLEAN, PSCATTER_GATHER_LIST, PVOID, WDF_DMA_DIRECTION, WDFDEVICE, WDFDMATRANSACTION,
 };
 
 use super::Direction;
 use super::scatter_gather::ScatterGather;
-use crate::device::{self, DeviceEvents};
+use crate::context::Home;
+use crate::device::DeviceEvents;
 use crate::request::CancelableRequest;
 use crate::{NtStatus, ddi};
 
@@ -71,19 +74,62 @@ pub struct Initialized(());
 
 /// The hardware is being told about a transfer, or works on it.
 #[derive(Debug)]
-pub struct Executing(());
+pub struct Executing {
+    /// No transfer of the transaction came before this one.
+    first: bool,
+}
 
 /// No further transfer follows.
 #[derive(Debug)]
 pub struct Ended {
     status: NtStatus,
+    /// All transfers were carried out.
+    whole: bool,
+}
+
+/// What travels along with a transaction, so that nobody has to ask the framework for it: the context of its object, and
+/// what it is executed with.
+#[derive(Debug)]
+pub(super) struct Errand {
+    raw: WDFDMATRANSACTION,
+    home: Home,
+    /// The map registers that it reserves are there.
+    pub(super) granted: AtomicBool,
+    /// There from [`initialize`](Transaction::initialize) to [`release`](Transaction::release).
+    request: UnsafeCell<MaybeUninit<CancelableRequest>>,
+    word: AtomicUsize,
+    /// A transfer has been given to [`DmaEvents::program`].
+    begun: AtomicBool,
+}
+
+// SAFETY: the handle belongs to no thread.
+unsafe impl Send for Errand {}
+
+// SAFETY: the request is reached by the transaction's owner only, when it is idle or has ended.
+unsafe impl Sync for Errand {}
+
+crate::context_type!(Errand);
+
+impl Errand {
+    /// Of a transaction of the device whose context is at `home`.
+    pub(super) const fn new(raw: WDFDMATRANSACTION, home: Home) -> Self {
+        Self {
+            raw,
+            home,
+            granted: AtomicBool::new(false),
+            request: UnsafeCell::new(MaybeUninit::uninit()),
+            word: AtomicUsize::new(0),
+            begun: AtomicBool::new(false),
+        }
+    }
 }
 
 /// A transaction in the state `S`. The framework deletes it with its enabler.
 #[derive(Debug)]
 #[must_use = "a transaction that is lost is lost to its channel"]
 pub struct Transaction<S> {
-    raw: WDFDMATRANSACTION,
+    /// The context of the transaction, which lives as long.
+    errand: NonNull<Errand>,
     state: S,
     /// Neither copied nor shared.
     owner: PhantomData<*mut ()>,
@@ -117,12 +163,17 @@ pub enum Progress {
 
 impl<S> Transaction<S> {
     pub(super) const fn raw(&self) -> WDFDMATRANSACTION {
-        self.raw
+        self.errand().raw
     }
 
-    const fn new(raw: WDFDMATRANSACTION, state: S) -> Self {
+    pub(super) const fn errand(&self) -> &Errand {
+        // SAFETY: it lives as long as the transaction, and is only ever shared.
+        unsafe { self.errand.as_ref() }
+    }
+
+    const fn new(errand: NonNull<Errand>, state: S) -> Self {
         Self {
-            raw,
+            errand,
             state,
             owner: PhantomData,
         }
@@ -131,16 +182,19 @@ impl<S> Transaction<S> {
 
 /// A transaction that the framework has, for [withdrawing](Self::cancel) it.
 #[derive(Debug)]
-pub(super) struct Handle(AtomicPtr<WDFDMATRANSACTION__>);
+pub(super) struct Handle(AtomicPtr<Errand>);
 
 impl Handle {
     /// Another transaction takes the place of this one, which nobody has.
     pub(super) fn exchange(&self, transaction: &Transaction<Idle>) {
-        self.0.store(transaction.raw, Ordering::Release);
+        self.0.store(transaction.errand.as_ptr(), Ordering::Release);
     }
 
-    fn raw(&self) -> WDFDMATRANSACTION {
-        self.0.load(Ordering::Acquire)
+    /// The transaction in a state that the caller vouches for.
+    fn with<S>(&self, state: S) -> Transaction<S> {
+        // SAFETY: only what points to a transaction's context is ever stored.
+        let errand = unsafe { NonNull::new_unchecked(self.0.load(Ordering::Acquire)) };
+        Transaction::new(errand, state)
     }
 
     /// `WdfDmaTransactionCancel`: the transaction, if the framework still had it and gives it back. Otherwise it has been
@@ -151,12 +205,10 @@ impl Handle {
     /// The transaction has been executed, the function that did it has returned, and until this returns nobody reports
     /// the end of a transfer of it.
     pub(super) unsafe fn cancel(&self) -> Option<Transaction<Ended>> {
+        let transaction = self.with(Ended::early(NtStatus::CANCELLED));
         // SAFETY: as the caller vouches for.
-        let cancelled = unsafe { ddi::WdfDmaTransactionCancel(self.raw()) } != 0;
-        cancelled.then(|| {
-            let status = NtStatus::CANCELLED;
-            Transaction::new(self.raw(), Ended { status })
-        })
+        let cancelled = unsafe { ddi::WdfDmaTransactionCancel(transaction.raw()) } != 0;
+        cancelled.then_some(transaction)
     }
 
     /// The transaction as it was handed to [`DmaEvents::program`].
@@ -165,20 +217,20 @@ impl Handle {
     ///
     /// The one whom it was handed to has given it up, and this is its only owner.
     pub(super) unsafe fn executing(&self) -> Transaction<Executing> {
-        Transaction::new(self.raw(), Executing(()))
+        self.with(Executing { first: false })
     }
 }
 
 impl Transaction<Idle> {
     pub(super) const fn handle(&self) -> Handle {
-        Handle(AtomicPtr::new(self.raw))
+        Handle(AtomicPtr::new(self.errand.as_ptr()))
     }
 
     /// # Safety
     ///
-    /// `raw` is a valid transaction, created or released, and this is its only owner.
-    pub(crate) const unsafe fn from_raw(raw: WDFDMATRANSACTION) -> Self {
-        Self::new(raw, Idle(()))
+    /// `errand` is the context of a valid transaction, created or released, and this is its only owner.
+    pub(super) const unsafe fn of(errand: &Errand) -> Self {
+        Self::new(NonNull::from_ref(errand), Idle(()))
     }
 
     /// `WdfDmaTransactionInitializeUsingRequest`: prepares the transaction for the buffer of a read (from the device)
@@ -192,23 +244,26 @@ impl Transaction<Idle> {
         request: CancelableRequest,
         direction: Direction,
     ) -> Result<Transaction<Initialized>, Refused> {
-        let request = request.into_raw();
         // SAFETY: the transaction is created or released, the request is valid and owned.
         let status = unsafe {
             ddi::WdfDmaTransactionInitializeUsingRequest(
-                self.raw,
-                request,
+                self.raw(),
+                request.raw(),
                 Some(program::<T>),
                 direction.raw(),
             )
         };
         match NtStatus::from_code(status).ok() {
-            Ok(()) => Ok(Transaction::new(self.raw, Initialized(()))),
+            Ok(()) => {
+                let place = self.errand().request.get();
+                // SAFETY: the transaction was idle and is this caller's alone, so nobody else reaches the place.
+                unsafe { place.write(MaybeUninit::new(request)) };
+                Ok(Transaction::new(self.errand, Initialized(())))
+            }
             Err(status) => Err(Refused {
                 status,
                 transaction: self,
-                // SAFETY: the framework keeps no hold on a request it did not take.
-                request: unsafe { CancelableRequest::from_raw(request) },
+                request,
             }),
         }
     }
@@ -224,18 +279,21 @@ impl Transaction<Initialized> {
     ///
     /// `STATUS_INSUFFICIENT_RESOURCES` and others of the framework: the transaction has ended then.
     pub fn execute(self, word: usize) -> Result<(), Transaction<Ended>> {
-        // SAFETY: the transaction is initialised. The context is a number that nobody takes for an address.
-        let status = unsafe {
-            ddi::WdfDmaTransactionExecute(self.raw, core::ptr::without_provenance_mut(word))
-        };
+        let errand = self.errand();
+        // The framework orders these before its calls of `program`.
+        errand.word.store(word, Ordering::Relaxed);
+        errand.begun.store(false, Ordering::Relaxed);
+        let context = self.errand.as_ptr().cast();
+        // SAFETY: the transaction is initialised, and the context lives as long.
+        let status = unsafe { ddi::WdfDmaTransactionExecute(self.raw(), context) };
         NtStatus::from_code(status)
             .ok()
-            .map_err(|status| Transaction::new(self.raw, Ended { status }))
+            .map_err(|status| Transaction::new(self.errand, Ended::early(status)))
     }
 
     /// Does not execute it after all.
     pub fn abandon(self, status: NtStatus) -> Transaction<Ended> {
-        Transaction::new(self.raw, Ended { status })
+        Transaction::new(self.errand, Ended::early(status))
     }
 }
 
@@ -243,15 +301,18 @@ impl Transaction<Executing> {
     /// Bytes that earlier transfers of the transaction moved: where this one begins. IRQL <= DISPATCH_LEVEL.
     #[must_use]
     pub fn bytes_transferred(&self) -> usize {
+        if self.state.first {
+            return 0;
+        }
         // SAFETY: the transaction is valid and this its owner.
-        unsafe { ddi::WdfDmaTransactionGetBytesTransferred(self.raw) }
+        unsafe { ddi::WdfDmaTransactionGetBytesTransferred(self.raw()) }
     }
 
     /// Bytes of this transfer. IRQL <= DISPATCH_LEVEL.
     #[must_use]
     pub fn length(&self) -> usize {
         // SAFETY: the transaction is valid and this its owner; it is in a transfer.
-        unsafe { ddi::WdfDmaTransactionGetCurrentDmaTransferLength(self.raw) }
+        unsafe { ddi::WdfDmaTransactionGetCurrentDmaTransferLength(self.raw()) }
     }
 
     /// `WdfDmaTransactionDmaCompleted`: the hardware has moved the whole transfer and let go of the buffer.
@@ -259,8 +320,13 @@ impl Transaction<Executing> {
     pub fn complete(self) -> Progress {
         let mut status = NtStatus::SUCCESS.code();
         // SAFETY: the transaction is in a transfer, and this its owner, so the transfer is reported once.
-        let ended = unsafe { ddi::WdfDmaTransactionDmaCompleted(self.raw, &raw mut status) };
-        self.progress(ended, status)
+        let ended = unsafe { ddi::WdfDmaTransactionDmaCompleted(self.raw(), &raw mut status) };
+        if ended == 0 {
+            return Progress::Continues;
+        }
+        let status = NtStatus::from_code(status);
+        let whole = status.is_success();
+        Progress::Ended(Transaction::new(self.errand, Ended { status, whole }))
     }
 
     /// `WdfDmaTransactionDmaCompletedFinal`: the hardware has let go of the buffer after `length` bytes of the
@@ -269,21 +335,18 @@ impl Transaction<Executing> {
         let mut status = NtStatus::SUCCESS.code();
         // SAFETY: the transaction is in a transfer, and this its owner, so the transfer is reported once. The result is
         // always that it has ended (fxdmatransactionbase.cpp).
-        unsafe { ddi::WdfDmaTransactionDmaCompletedFinal(self.raw, length, &raw mut status) };
-        self.ended(status)
+        unsafe { ddi::WdfDmaTransactionDmaCompletedFinal(self.raw(), length, &raw mut status) };
+        Transaction::new(self.errand, Ended::early(NtStatus::from_code(status)))
     }
+}
 
-    fn progress(self, ended: BOOLEAN, status: NTSTATUS) -> Progress {
-        if ended == 0 {
-            Progress::Continues
-        } else {
-            Progress::Ended(self.ended(status))
+impl Ended {
+    /// Before all was moved, as far as is known.
+    const fn early(status: NtStatus) -> Self {
+        Self {
+            status,
+            whole: false,
         }
-    }
-
-    fn ended(self, status: NTSTATUS) -> Transaction<Ended> {
-        let status = NtStatus::from_code(status);
-        Transaction::new(self.raw, Ended { status })
     }
 }
 
@@ -297,38 +360,54 @@ impl Transaction<Ended> {
     /// Bytes moved. IRQL <= DISPATCH_LEVEL.
     #[must_use]
     pub fn bytes_transferred(&self) -> usize {
+        if self.state.whole {
+            return self.request().wanted().length;
+        }
         // SAFETY: the transaction is valid and this its owner; the count is kept until the release.
-        unsafe { ddi::WdfDmaTransactionGetBytesTransferred(self.raw) }
+        unsafe { ddi::WdfDmaTransactionGetBytesTransferred(self.raw()) }
     }
 
     /// `WdfDmaTransactionRelease`: makes the transaction ready for the next request, and gives back the one it had.
     /// IRQL <= DISPATCH_LEVEL.
     pub fn release(self) -> (Transaction<Idle>, CancelableRequest) {
-        // SAFETY: the transaction is valid and this its owner; the request is known until the release.
-        let request = unsafe { ddi::WdfDmaTransactionGetRequest(self.raw) };
         // SAFETY: the transaction is in no transfer. The result is always success (fxdmatransactionapi.cpp).
-        let _ = unsafe { ddi::WdfDmaTransactionRelease(self.raw) };
-        (
-            Transaction::new(self.raw, Idle(())),
-            // SAFETY: `initialize` gave its ownership to the transaction, which has no hold on it any more.
-            unsafe { CancelableRequest::from_raw(request) },
-        )
+        let _ = unsafe { ddi::WdfDmaTransactionRelease(self.raw()) };
+        let request = self.errand().request.get();
+        // SAFETY: nobody else reaches the place; the copy left in it is overwritten before it is used.
+        let request = unsafe { request.read() };
+        // SAFETY: `initialize` has put it there.
+        let request = unsafe { request.assume_init() };
+        (Transaction::new(self.errand, Idle(())), request)
+    }
+
+    fn request(&self) -> &CancelableRequest {
+        let request = self.errand().request.get();
+        // SAFETY: the transaction is this caller's alone, and so is the place.
+        let request = unsafe { &*request };
+        // SAFETY: `initialize` has put it there.
+        unsafe { request.assume_init_ref() }
     }
 }
 
 unsafe extern "C" fn program<T: DmaEvents>(
-    transaction: WDFDMATRANSACTION,
-    device: WDFDEVICE,
-    word: PVOID,
+    _transaction: WDFDMATRANSACTION,
+    _device: WDFDEVICE,
+    errand: PVOID,
     direction: WDF_DMA_DIRECTION,
     list: PSCATTER_GATHER_LIST,
 ) -> BOOLEAN {
-    // SAFETY: the device is valid during its callback.
-    let Some(context) = (unsafe { device::context::<T>(device) }) else {
+    let Some(errand) = NonNull::new(errand.cast::<Errand>()) else {
         return 0;
     };
-    let transfer = Transaction::new(transaction, Executing(()));
+    let mut transfer = Transaction::new(errand, Executing { first: false });
+    let errand = transfer.errand();
+    // SAFETY: the device is valid during its callback.
+    let Some(context) = (unsafe { errand.home.get::<T>() }) else {
+        return 0;
+    };
+    let word = errand.word.load(Ordering::Relaxed);
+    transfer.state.first = !errand.begun.swap(true, Ordering::Relaxed);
     // SAFETY: the list is valid during this callback.
     let list = unsafe { ScatterGather::from_raw(list) };
-    BOOLEAN::from(context.program(transfer, word.addr(), Direction::from_raw(direction), &list))
+    BOOLEAN::from(context.program(transfer, word, Direction::from_raw(direction), &list))
 }
