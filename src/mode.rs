@@ -11,6 +11,8 @@ use kmdf::dma::{Channel, Direction, Enabler, Reservation};
 use kmdf::log::LogFailure;
 use kmdf::{NtStatus, Queue, Request, Result, thread};
 
+use crate::watch::GRACE;
+
 /// What a direction works with that has map registers, and a channel of a controller, of its own.
 pub(crate) type Side<'a, R> = (Direction, &'a Channel<R>);
 
@@ -59,8 +61,8 @@ pub(crate) fn state<R>(enabler: &Enabler, sides: &[Side<'_, R>]) -> ModeState {
     state
 }
 
-/// Changes the mode of a device, whose requests come from `queues`; `limit` is how many milliseconds anything is waited
-/// for. PASSIVE_LEVEL.
+/// Changes the mode of a device, whose requests come from `queues`; `limit` is the time limit of a transfer in
+/// milliseconds, and of a reservation. PASSIVE_LEVEL.
 ///
 /// Requests that come meanwhile wait in their queues.
 pub(crate) fn change<R>(
@@ -87,11 +89,11 @@ pub(crate) fn change<R>(
     outcome.or_log(c"changing the DMA mode")
 }
 
-/// Waits until the requests under way have ended.
+/// Waits until the requests under way have ended. One with a single transfer left has ended by then, in whatever way.
 fn drain(queues: &[&Queue], limit: u32) -> Result<()> {
     let since = Moment::now();
     while queues.iter().any(|queue| queue.has_handed_out()) {
-        if since.elapsed_ms() >= limit.into() {
+        if since.elapsed_ms() >= u64::from(limit).saturating_add(2 * GRACE) {
             return Err(NtStatus::DEVICE_BUSY);
         }
         thread::pause();

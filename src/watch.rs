@@ -34,7 +34,7 @@ const LIMITS: core::ops::RangeInclusive<u32> = 10..=600_000;
 
 /// How long an engine is waited for that has been cut off from the bus, in milliseconds. Ten times what edu takes for a
 /// transfer, which it goes on with for the look of it.
-const GRACE: u64 = 1000;
+pub(crate) const GRACE: u64 = 1000;
 
 /// How often it is looked at meanwhile, in milliseconds: it cannot interrupt.
 const POLL: u32 = 10;

@@ -3,8 +3,10 @@
 use abi::fifo::IDENTITY;
 use abi::info::{DeviceInfo, DeviceKind, InterruptKind};
 use abi::ioctl::{
-    GET_INFO, GET_STATISTICS, RESET, STREAM_EXCHANGE, STREAM_POSITION, STREAM_START, STREAM_STOP,
+    GET_DMA_MODE, GET_INFO, GET_STATISTICS, RESET, SET_DMA_MODE, STREAM_EXCHANGE, STREAM_POSITION,
+    STREAM_START, STREAM_STOP,
 };
+use abi::mode::ModeState;
 use kmdf::dma::{Direction, EnablerConfig};
 use kmdf::interrupt::Signal;
 use kmdf::queue::{ControlEvents, WaitingControlEvents};
@@ -12,6 +14,7 @@ use kmdf::{NtStatus, Request, Result};
 
 use super::{MAXIMUM_REQUEST, Port};
 use crate::ioctl::{VERSION, answer};
+use crate::mode::{self, Wanted};
 
 /// Width of the addresses in bits that every controller drives, for all that is known here.
 const ADDRESS_BITS: u32 = 32;
@@ -22,9 +25,13 @@ impl ControlEvents for Port {
             GET_INFO => self
                 .info()
                 .and_then(|info| answer(&request, info.as_bytes())),
-            RESET | STREAM_START | STREAM_EXCHANGE | STREAM_POSITION | STREAM_STOP => {
+            RESET | SET_DMA_MODE | STREAM_START | STREAM_EXCHANGE | STREAM_POSITION
+            | STREAM_STOP => {
                 return self.forward(request);
             }
+            GET_DMA_MODE => self
+                .mode()
+                .and_then(|mode| answer(&request, mode.as_bytes())),
             GET_STATISTICS => answer(&request, self.counters.snapshot().as_bytes()),
             _ => Err(NtStatus::INVALID_DEVICE_REQUEST),
         };
@@ -39,6 +46,9 @@ impl WaitingControlEvents for Port {
     fn device_control_and_wait(&self, mut request: Request, code: u32) {
         let outcome = match code {
             RESET => self.reset().map(|()| 0),
+            SET_DMA_MODE => Wanted::by(&request)
+                .and_then(|wanted| self.set_mode(wanted))
+                .map(|()| 0),
             _ => self.serve_stream(&mut request, code),
         };
         match outcome {
@@ -54,6 +64,31 @@ impl Port {
         if let Err((request, status)) = request.forward(&self.waiting) {
             request.complete(status);
         }
+    }
+
+    fn mode(&self) -> Result<ModeState> {
+        let started = self.started.enter().ok_or(NtStatus::DEVICE_NOT_READY)?;
+        Ok(mode::state(&started.enabler, &started.sides()))
+    }
+
+    /// Whoever has a channel reserved has it alone: so one that serves both directions is not to be reserved for one of
+    /// them, and neither is one that a stream has.
+    fn set_mode(&self, wanted: Wanted) -> Result<()> {
+        let started = self.started.enter().ok_or(NtStatus::DEVICE_NOT_READY)?;
+        if wanted.is_reserved() {
+            let stream = started.stream.as_ref().ok_or(NtStatus::NOT_SUPPORTED)?;
+            if !stream.is_idle() {
+                return Err(NtStatus::INVALID_DEVICE_STATE);
+            }
+        }
+        let queues = self.transfers.each_ref();
+        mode::change(
+            &started.enabler,
+            &started.sides(),
+            &queues,
+            wanted,
+            self.limit,
+        )
     }
 
     fn info(&self) -> Result<DeviceInfo> {

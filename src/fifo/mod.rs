@@ -33,10 +33,11 @@ use kmdf::rundown::Rundown;
 use kmdf::{Device, DeviceInit, Interrupt, NtStatus, Queue, Result, Timer, thread};
 
 use crate::device::{ACCESS, interface};
+use crate::mode::{self, Side};
 use crate::statistics::Counters;
 use crate::{ioctl, watch};
 
-use lane::Lane;
+use lane::{InFlight, Lane};
 use registers::Registers;
 use stream::Stream;
 
@@ -90,6 +91,19 @@ impl Started {
             Direction::FromDevice => &self.read,
             Direction::ToDevice => &self.write,
         }
+    }
+
+    /// What has map registers, and if there are two channels of the controller one of them, of its own.
+    fn sides(&self) -> [Side<'_, InFlight>; 2] {
+        [Direction::FromDevice, Direction::ToDevice]
+            .map(|direction| (direction, &*self.lane(direction).channel))
+    }
+
+    /// Whether requests have the controller's channels for themselves.
+    fn has_reserved(&self) -> bool {
+        self.sides()
+            .iter()
+            .any(|(_, channel)| channel.map_registers() != 0)
     }
 
     /// Which way the request moves that a channel works on.
@@ -212,6 +226,10 @@ impl DeviceEvents for Port {
     }
 
     fn release_hardware(&self) {
+        // The queues are stopped, so no request is left. What is reserved is the adapters', which go with the enabler.
+        if let Some(started) = self.started.enter() {
+            mode::undo(&started.sides());
+        }
         // Deletes the enabler with its transactions, and unmaps the registers. Nobody uses them now; if somebody did, this
         // would wait.
         drop(self.started.close(thread::pause));

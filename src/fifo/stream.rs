@@ -89,7 +89,7 @@ impl Stream {
         }
     }
 
-    fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.read.transfer.is_idle() && self.write.transfer.is_idle()
     }
 
@@ -185,7 +185,7 @@ impl Port {
         if line_period == 0 {
             return Err(NtStatus::INVALID_PARAMETER);
         }
-        if !stream.is_idle() {
+        if !stream.is_idle() || started.has_reserved() {
             return Err(NtStatus::INVALID_DEVICE_STATE);
         }
         for counter in [&stream.next, &stream.missed, &stream.glitches] {

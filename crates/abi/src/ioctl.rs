@@ -68,9 +68,12 @@ pub const SET_MODERATION: u32 = ctl_code(DEVICE_TYPE, 0x810, Method::Buffered, A
 /// the new mode. It lasts until the device is stopped or removed; sleep does not change it. Ends with
 ///
 /// - `STATUS_INVALID_PARAMETER` for a mode that there is not, or more map registers than a transfer can need;
-/// - `STATUS_DEVICE_BUSY` if a request is still under way after the time limit of a transfer: nothing has changed;
-/// - `STATUS_INSUFFICIENT_RESOURCES` ([`IMMEDIATE`](crate::mode::DmaMode::IMMEDIATE)) or, after that time,
-///   `STATUS_IO_TIMEOUT`, if others have the map registers or the channels: the mode is the default one then.
+/// - `STATUS_NOT_SUPPORTED` for a reservation of a controller's channel that serves both directions: who has it for one
+///   would keep the other out; `STATUS_INVALID_DEVICE_STATE` for one while a [stream](crate::stream) has the channels;
+/// - `STATUS_DEVICE_BUSY` if a request is still under way two seconds after the time limit of a transfer: nothing has
+///   changed;
+/// - `STATUS_INSUFFICIENT_RESOURCES` ([`IMMEDIATE`](crate::mode::DmaMode::IMMEDIATE)) or, after the time limit of a
+///   transfer, `STATUS_IO_TIMEOUT`, if others have the map registers or the channels: the mode is the default one then.
 pub const SET_DMA_MODE: u32 = ctl_code(DEVICE_TYPE, 0x811, Method::Buffered, Access::Write);
 
 /// Returns a [`ModeState`](crate::mode::ModeState). No input. Refused as [`SET_DMA_MODE`] is.

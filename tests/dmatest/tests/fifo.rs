@@ -14,7 +14,7 @@ use abi::ioctl::{RESET, STREAM_EXCHANGE, STREAM_START, STREAM_STOP};
 use abi::statistics::Statistics;
 use abi::stream::{self, StreamState};
 use dmatest::machine_device::MachineDevice;
-use dmatest::pattern::{Pattern, difference};
+use dmatest::pattern::Pattern;
 use dmatest::stream::Song;
 use dmatest::{Device, Direction, query_info, query_statistics};
 use harness::Suite;
@@ -22,7 +22,7 @@ use machine::inf::{RegistryData, RegistryValue};
 use machine::user::{Overlapped, Win32Error};
 use machine::{Config, Device as Board, FifoFault as Fault, FifoFaults, Machine, Way};
 
-use support::{FIFOS, System, UNWIRED, open};
+use support::{FIFOS, System, UNWIRED, loop_round_trip as round_trip, open};
 
 /// A test, to be run in each system.
 type Test = (&'static str, fn(System));
@@ -119,21 +119,6 @@ fn result(request: Overlapped) -> Result<usize, Win32Error> {
 
 fn statistics(device: &MachineDevice) -> Statistics {
     query_statistics(device).expect("GET_STATISTICS")
-}
-
-/// Writes and reads at the same time, from and to buffers that begin `shift` bytes into a page.
-fn round_trip(device: &MachineDevice, length: usize, shift: usize) {
-    let range = shift..shift + length;
-    let mut out = device.buffer(range.end).expect("memory");
-    Pattern::Random(length as u64 + 1).fill(0, &mut out);
-    let mut back = device.buffer(range.end).expect("memory");
-    back.fill(0);
-    let written = device.start(Direction::Write, 0, out, range.clone());
-    let read = device.start(Direction::Read, 0, back, range.clone());
-    let out = device.wait(written).whole(Direction::Write, 0, length);
-    let back = device.wait(read).whole(Direction::Read, 0, length);
-    let (out, back) = (out.expect("written"), back.expect("read"));
-    assert_eq!(difference(&out[range.clone()], &back[range]), None);
 }
 
 /// Nothing is in flight: every request has been counted once.

@@ -12,11 +12,11 @@ use dmatest::machine_device::MachineDevice;
 use dmatest::pattern::Pattern;
 use dmatest::{Device, Direction, Win32Error, query_mode, set_mode};
 use harness::Suite;
+use machine::Device as Board;
 use machine::failure::{self, Point};
-use machine::inf::{RegistryData, RegistryValue};
 use machine::user::{Overlapped, Thread, now};
-use machine::{Config, Device as Board, Machine};
 
+use support::modes::{BOTH, DEFAULT, IMMEDIATE, RESERVED, free, limit_150, mode, most, set, to};
 use support::{CARDS, SYSTEMS, System, in_order, open, result, round_trip, statistics, verify_all};
 
 /// A test, to be run in each system.
@@ -79,52 +79,16 @@ const MOST: u32 = 2;
 
 const DONE: Result<usize, machine::user::Win32Error> = Ok(3000);
 
-const fn to(mode: DmaMode, map_registers: u32) -> ModeChange {
-    ModeChange {
-        mode: mode.bits(),
-        map_registers,
-    }
-}
-
-const DEFAULT: ModeChange = to(DmaMode::empty(), 0);
-const RESERVED: ModeChange = to(DmaMode::RESERVED, 0);
-const IMMEDIATE: ModeChange = to(DmaMode::IMMEDIATE, 0);
-const BOTH: ModeChange = to(DmaMode::RESERVED.union(DmaMode::IMMEDIATE), 0);
-
-/// The mode, and how many map registers are reserved.
-fn mode(device: &MachineDevice) -> (DmaMode, u32) {
-    let state = query_mode(device).expect("GET_DMA_MODE");
-    assert_eq!(state.most_map_registers, MOST);
-    let mode = DmaMode::from_bits(state.mode).expect("a mode");
-    (mode, state.map_registers)
-}
-
-fn set(device: &MachineDevice, change: ModeChange) {
-    set_mode(device, change).expect("SET_DMA_MODE");
-}
-
-/// How many map registers are free.
-fn free(machine: &Machine) -> u32 {
-    machine.occupy_map_registers().count()
-}
-
 fn read(device: &MachineDevice) -> Overlapped {
     let buffer = device.buffer(3000).expect("memory");
     device.start(Direction::Read, 0, buffer, 0..3000)
-}
-
-fn limit_150(config: &mut Config) {
-    config.registry.push(RegistryValue {
-        subkey: "Parameters".to_owned(),
-        name: "TransferTimeout".to_owned(),
-        data: RegistryData::Dword(150),
-    });
 }
 
 fn the_mode_is_what_was_set(system: System) {
     system.run(|machine, device| {
         let all = free(machine);
         assert_eq!(mode(device), (DmaMode::empty(), 0));
+        assert_eq!(most(device), MOST);
         for (change, reserved) in [
             (RESERVED, MOST),
             (IMMEDIATE, 0),

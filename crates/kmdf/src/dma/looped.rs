@@ -161,7 +161,7 @@ impl LoopedTransfer {
     /// What `WdfDmaTransactionCreate` returns.
     pub fn create(enabler: &SystemEnabler, direction: Direction) -> Result<Self> {
         Ok(Self {
-            raw: enabler.create_transaction()?,
+            raw: enabler.create_transaction()?.raw(),
             enabler: enabler.raw(),
             direction,
             state: AtomicU8::new(IDLE),

@@ -13,8 +13,7 @@ use core::ops::Deref;
 
 use wdk_sys::{
     _WDF_DMA_PROFILE, BOOLEAN, DMA_COMPLETION_STATUS, PDMA_ADAPTER, PHYSICAL_ADDRESS, PMDL, PVOID,
-    WDF_DMA_DIRECTION, WDF_DMA_SYSTEM_PROFILE_CONFIG, WDFCONTEXT, WDFDEVICE, WDFDMAENABLER,
-    WDFDMATRANSACTION,
+    WDF_DMA_DIRECTION, WDF_DMA_SYSTEM_PROFILE_CONFIG, WDFCONTEXT, WDFDEVICE, WDFDMATRANSACTION,
 };
 
 use super::enabler::{self, Enabler, PowerEvents};
@@ -181,15 +180,6 @@ impl SystemEnabler {
         NtStatus::from_code(status).ok()
     }
 
-    pub(super) const fn raw(&self) -> WDFDMAENABLER {
-        self.enabler.raw()
-    }
-
-    /// Makes a transaction, which is released.
-    pub(super) fn create_transaction(&self) -> Result<WDFDMATRANSACTION> {
-        Ok(self.enabler.create_transaction()?.raw())
-    }
-
     /// Makes a channel, with a transaction of its own. IRQL <= DISPATCH_LEVEL.
     ///
     /// # Errors
@@ -201,15 +191,17 @@ impl SystemEnabler {
         })
     }
 
-    /// Bytes that one transfer in this direction has at most. IRQL <= DISPATCH_LEVEL.
-    #[must_use]
-    pub fn fragment_length(&self, direction: Direction) -> usize {
-        self.enabler.fragment_length(direction)
-    }
-
     fn adapter(&self, direction: Direction) -> PDMA_ADAPTER {
         // SAFETY: the enabler is valid; the adapter is its own, and lives as long.
         unsafe { ddi::WdfDmaEnablerWdmGetDmaAdapter(self.enabler.raw(), direction.raw()) }
+    }
+}
+
+impl Deref for SystemEnabler {
+    type Target = Enabler;
+
+    fn deref(&self) -> &Enabler {
+        &self.enabler
     }
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "no test uses all of it")]
 
+pub mod modes;
+
 use std::path::PathBuf;
 
 use abi::guid::DEVICE_INTERFACE;
@@ -194,6 +196,21 @@ pub fn round_trip(device: &MachineDevice, offset: u64, length: usize, shift: usi
         .wait(read)
         .whole(Direction::Read, offset, length)
         .expect("read");
+    assert_eq!(difference(&out[range.clone()], &back[range]), None);
+}
+
+/// Writes and reads at the same time, over the loop of a FIFO, from and to buffers that begin `shift` bytes into a page.
+pub fn loop_round_trip(device: &MachineDevice, length: usize, shift: usize) {
+    let range = shift..shift + length;
+    let mut out = device.buffer(range.end).expect("memory");
+    Pattern::Random(length as u64 + 1).fill(0, &mut out);
+    let mut back = device.buffer(range.end).expect("memory");
+    back.fill(0);
+    let written = device.start(Direction::Write, 0, out, range.clone());
+    let read = device.start(Direction::Read, 0, back, range.clone());
+    let out = device.wait(written).whole(Direction::Write, 0, length);
+    let back = device.wait(read).whole(Direction::Read, 0, length);
+    let (out, back) = (out.expect("written"), back.expect("read"));
     assert_eq!(difference(&out[range.clone()], &back[range]), None);
 }
 
