@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use abi::card::Direction;
 use abi::card::register::Moderation;
-use kmdf::bus::BusInterface;
+use kmdf::bus::{BusInterface, ResetInterface};
 use kmdf::device::{DeviceEvents, RequestKind};
 use kmdf::dma::{Enabler, EnablerConfig, PowerEvents, Profile};
 use kmdf::driver::Driver;
@@ -66,7 +66,30 @@ pub(crate) struct RingCard {
 pub(crate) struct Started {
     pub(super) registers: Registers,
     pub(super) bus: BusInterface,
+    /// How the bus resets the card, if it can.
+    bus_reset: Option<ResetInterface>,
     pub(super) signal: Signal,
+}
+
+impl Started {
+    /// Resets the card, by its own register; if that does not bring it back, by the bus, in which case the card is not a
+    /// master afterwards. PASSIVE_LEVEL.
+    pub(super) fn reset(&self) -> Result<(), Fault> {
+        let outcome = self.registers.reset();
+        match (&self.bus_reset, outcome) {
+            (Some(bus), Err(fault @ (Fault::Busy | Fault::Contradiction))) => {
+                log::failure(c"resetting the card by its register", fault.status());
+                // Whatever it goes on with, it reaches no memory any more; nor does it when the bus has put back what
+                // was in configuration space.
+                self.bus.set_bus_master(false)?;
+                match bus.reset().or_log(c"resetting the card by its bus") {
+                    Ok(()) => self.registers.reset(),
+                    Err(_) => outcome,
+                }
+            }
+            _ => outcome,
+        }
+    }
 }
 
 kmdf::context_type!(RingCard);
@@ -163,6 +186,7 @@ impl DeviceEvents for RingCard {
             Ok(Started {
                 registers: Registers::map(resources).or_log(c"mapping the hardware")?,
                 bus: BusInterface::query(&self.device).or_log(c"asking for the bus interface")?,
+                bus_reset: ResetInterface::query(&self.device),
                 signal: self.interrupts.assigned(),
             })
         })
@@ -177,7 +201,6 @@ impl DeviceEvents for RingCard {
     fn d0_entry(&self) -> Result<()> {
         let started = self.started.enter().ok_or(NtStatus::DEVICE_NOT_READY)?;
         started
-            .registers
             .reset()
             .map_err(Fault::status)
             .or_log(c"resetting the card")
@@ -211,13 +234,9 @@ impl PowerEvents for RingCard {
             return Err(NtStatus::IO_DEVICE_ERROR);
         }
         let started = self.started.enter().ok_or(NtStatus::DEVICE_NOT_READY)?;
-        started
-            .bus
-            .set_bus_master(true)
-            .map_err(|gone| Fault::from(gone).status())
-            .or_log(c"enabling bus mastering")?;
-        self.open(&started);
-        Ok(())
+        self.open(&started)
+            .map_err(Fault::status)
+            .or_log(c"enabling bus mastering")
     }
 
     /// Nothing runs by itself: transfers start the timer.

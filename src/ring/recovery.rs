@@ -5,9 +5,10 @@
 //! | the transfer is aborted by its tag | one that takes too long | it |
 //! | the channel is disabled and enabled again | an abort that is not answered in time | what the channel had in its ring |
 //! | the card is reset | a lie, a channel with an error, one that does not stop; a control request | what both had |
-//! | the card is put off the bus, and the device fails | a reset that does not end | everything |
+//! | the bus resets the card, if it can | a reset that does not end | what both had |
+//! | the card is put off the bus, and the device fails | none of this has helped | everything |
 //!
-//! Each step is taken only when the one before it has not helped. The last three are taken at PASSIVE_LEVEL, in a work item
+//! Each step is taken only when the one before it has not helped. All but the first are taken at PASSIVE_LEVEL, in a work item
 //! or the control request's thread, by one at a time: the queues are stopped meanwhile, so what waits there is carried
 //! out afterwards.
 
@@ -53,12 +54,14 @@ impl RingCard {
         self.recovery.queue();
     }
 
-    /// Starts both channels, and lets the card interrupt.
-    pub(super) fn open(&self, started: &Started) {
+    /// Lets the card onto the bus, starts both channels, and lets the card interrupt. PASSIVE_LEVEL.
+    pub(super) fn open(&self, started: &Started) -> Result<(), Fault> {
+        started.bus.set_bus_master(true)?;
         for engine in self.engines() {
             engine.open(&started.registers, self.moderation());
         }
         started.registers.enable_interrupts(true);
+        Ok(())
     }
 
     /// Ends what is in flight if the card does not answer. PASSIVE_LEVEL.
@@ -126,7 +129,7 @@ impl RingCard {
         for engine in self.engines() {
             engine.close(status);
         }
-        let outcome = started.registers.reset();
+        let outcome = started.reset();
         if matches!(outcome, Err(Fault::Busy | Fault::Contradiction)) {
             // Whatever it goes on with, it reaches no memory any more.
             self.failed.store(true, Ordering::Release);
@@ -143,11 +146,8 @@ impl RingCard {
             self.clear_out(engine, status);
             engine.forget();
         }
-        match outcome {
-            Ok(()) => {
-                self.open(started);
-                Ok(())
-            }
+        match outcome.and_then(|()| self.open(started)) {
+            Ok(()) => Ok(()),
             Err(fault) => {
                 log::failure(c"resetting the card", fault.status());
                 if fault != Fault::Gone {

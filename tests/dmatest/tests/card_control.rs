@@ -13,7 +13,7 @@ use dmatest::{Device, Direction};
 use harness::Suite;
 use machine::user::{Overlapped, Win32Error};
 use machine::{CardFault as Fault, CardFaults as Faults};
-use machine::{Device as Board, Machine};
+use machine::{Device as Board, Machine, Phase};
 
 use support::{CARDS, System, in_order, open, reset, result, statistics};
 
@@ -24,7 +24,7 @@ macro_rules! tests {
     ($($test:ident)*) => { [$((stringify!($test), $test)),*] };
 }
 
-const EVERYWHERE: [Test; 19] = tests! {
+const EVERYWHERE: [Test; 22] = tests! {
     a_hung_transfer_times_out_and_the_next_one_works
     a_channel_that_does_not_answer_aborts_is_started_again
     cancelled_while_the_card_hangs_it_is_aborted
@@ -37,7 +37,10 @@ const EVERYWHERE: [Test; 19] = tests! {
     a_lie_about_one_of_many_ends_them_all
     what_an_aborted_transfer_has_moved_is_counted
     an_aborted_transfer_that_has_moved_more_than_all_is_a_lie
-    a_card_that_does_not_come_out_of_its_reset_fails
+    a_card_that_does_not_come_out_of_its_reset_is_reset_by_the_bus
+    a_card_that_cannot_be_reset_fails
+    a_card_that_no_reset_brings_back_fails
+    a_card_that_is_in_a_reset_when_it_is_started
     memory_that_cannot_be_read_is_an_error_of_the_request
     reset_of_an_idle_card
     reset_ends_what_is_under_way
@@ -285,19 +288,67 @@ fn an_aborted_transfer_that_has_moved_more_than_all_is_a_lie(system: System) {
     });
 }
 
+/// What it was at work on is lost; after the bus has reset it, it works, and so it does after the next.
+fn a_card_that_does_not_come_out_of_its_reset_is_reset_by_the_bus(system: System) {
+    system.run(|machine, device| {
+        for _ in 0..2 {
+            faults(machine).arm(Fault::EndlessReset);
+            faults(machine).arm(Fault::Tag(ToCard, 1));
+            let requests: Vec<_> = (0..4).map(|_| begin(device, Direction::Write)).collect();
+            let results: Vec<_> = requests.into_iter().map(result).collect();
+            assert_eq!(results[0], IO_DEVICE, "{results:?}");
+            in_order(device);
+        }
+        faults(machine).arm(Fault::EndlessReset);
+        assert_eq!(reset(device), Ok(0));
+        in_order(device);
+        machine.suspend().expect("asleep");
+        faults(machine).arm(Fault::EndlessReset);
+        machine.resume().expect("awake");
+        in_order(device);
+        machine.settle();
+        assert_eq!(machine.phase(), Some(Phase::Started));
+    });
+}
+
 /// It is put off the bus, and its driver reports it as failed.
-fn a_card_that_does_not_come_out_of_its_reset_fails(system: System) {
-    system.run_machine(|machine| {
+fn a_card_that_cannot_be_reset_fails(system: System) {
+    fails_for_want_of_a_reset(
+        system.configured(|config| config.hal.device_reset = false),
+        1,
+    );
+}
+
+/// The same, if the bus's reset does not help.
+fn a_card_that_no_reset_brings_back_fails(system: System) {
+    fails_for_want_of_a_reset(system, 2);
+}
+
+fn fails_for_want_of_a_reset(system: System, endless: usize) {
+    system.run_machine(move |machine| {
         machine.start().expect("started");
         let device = open(machine);
-        faults(machine).arm(Fault::EndlessReset);
+        for _ in 0..endless {
+            faults(machine).arm(Fault::EndlessReset);
+        }
         faults(machine).arm(Fault::Tag(ToCard, 1));
         let requests: Vec<_> = (0..4).map(|_| begin(&device, Direction::Write)).collect();
         for request in requests {
             assert!(result(request).is_err());
         }
+        machine.settle();
+        assert_eq!(machine.phase(), Some(Phase::SurpriseRemoved));
         drop(device);
         machine.finish_removals();
+    });
+}
+
+/// Left in a reset by whoever had the card before.
+fn a_card_that_is_in_a_reset_when_it_is_started(system: System) {
+    system.run_machine(|machine| {
+        faults(machine).arm(Fault::EndlessReset);
+        machine.start().expect("started");
+        in_order(&open(machine));
     });
 }
 

@@ -34,7 +34,10 @@ macro_rules! tests {
     ($($test:ident)*) => { [$((stringify!($test), $test as fn(System))),*] };
 }
 
-const TESTS: [(&str, fn(System)); 5] = tests! {
+/// A test, to be run in each system.
+type Test = (&'static str, fn(System));
+
+const TESTS: [Test; 5] = tests! {
     transfers_are_as_long_as_the_system_grants
     a_page_at_a_time
     nothing_is_created_or_allocated_at_work

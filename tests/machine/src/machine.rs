@@ -367,6 +367,7 @@ impl Machine {
                 "the driver has devices left, or no unload routine"
             );
         }
+        machine_hal::pci::check_interfaces_released();
         machine_nt::ex::pool::check_all();
         if let Err(error) = self.plugged.board.memory().check_freed() {
             bugcheck::stop(code::DRIVER_VERIFIER_DMA_VIOLATION, [0x0f, 3, 0, 0], error);

@@ -12,6 +12,8 @@ pub struct Config {
     pub always_bounce: bool,
     /// Resources for transfers are never granted in the call that asks for them, but later, from a DPC.
     pub defer_grants: bool,
+    /// PCI functions that can be reset alone offer DEVICE_RESET_INTERFACE_STANDARD, as from Windows 10 on.
+    pub device_reset: bool,
     /// Driver Verifier's DMA verification. Where Windows has a defined answer without it (too many map registers,
     /// an unknown version), that answer is given instead of bug check 0xE6; mistakes that would go unnoticed without
     /// it stop the machine in either case.
@@ -30,6 +32,7 @@ impl Default for Config {
             map_register_grant: None,
             always_bounce: false,
             defer_grants: false,
+            device_reset: true,
             verifier: true,
             watch_common_buffers: false,
             storm_limit: 1000,

@@ -55,6 +55,7 @@ fn stop_internal(text: impl fmt::Display) -> ! {
 /// Guest memory has no room for the map registers.
 pub fn install(config: Config, board: Arc<dyn Board>) -> Result<(), MemoryError> {
     dma::install(config, board.clone())?;
+    pci::reset::install(config.device_reset);
     interrupt::install(&config, board);
     machine_nt::hal::set_hooks(pnp::hooks());
     Ok(())

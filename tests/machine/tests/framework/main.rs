@@ -9,6 +9,7 @@
 )]
 
 mod deferred;
+mod device_reset;
 mod interrupts;
 mod messages;
 mod objects;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         requests::tests,
         interrupts::tests,
         messages::tests,
+        device_reset::tests,
         deferred::tests,
         stack::tests,
     ]

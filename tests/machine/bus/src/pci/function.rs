@@ -330,6 +330,26 @@ impl<'a> Function<'a> {
         self.write16(power.offset + CONTROL, control | state)
     }
 
+    /// The PCI Express capability of a function that can be reset by it.
+    pub fn function_level_reset(&self) -> Result<Option<Capability>, BoardError> {
+        const CAPABILITIES: u16 = 4;
+        const FUNCTION_LEVEL_RESET: u32 = 1 << 28;
+        let Some(express) = self.capability(capability::PCI_EXPRESS)? else {
+            return Ok(None);
+        };
+        let can = self.read32(express.offset + CAPABILITIES)? & FUNCTION_LEVEL_RESET != 0;
+        Ok(can.then_some(express))
+    }
+
+    /// Resets the function by its PCI Express capability. It loses everything, its configuration space included, and may
+    /// be asked nothing for 100 ms.
+    pub fn reset(&self, express: &Capability) -> Result<(), BoardError> {
+        const CONTROL: u16 = 8;
+        const INITIATE: u16 = 1 << 15;
+        let control = self.read16(express.offset + CONTROL)?;
+        self.write16(express.offset + CONTROL, control | INITIATE)
+    }
+
     /// The interrupt pin: 1 = INTA to 4 = INTD; `None` if the function uses none.
     pub fn interrupt_pin(&self) -> Result<Option<u8>, BoardError> {
         Ok(Some(self.read8(offset::INTERRUPT_PIN)?).filter(|pin| (1..=4).contains(pin)))

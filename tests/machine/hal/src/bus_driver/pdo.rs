@@ -1,22 +1,20 @@
 //! What the physical device objects of all buses answer to PnP and power requests.
 
-use machine_nt::exports::ObfReferenceObject;
 use nt_sys::{
     _BUS_QUERY_ID_TYPE, _DEVICE_POWER_STATE, _DEVICE_RELATION_TYPE, _DEVICE_TEXT_TYPE,
-    _POWER_STATE_TYPE, _SYSTEM_POWER_STATE, BUS_INTERFACE_STANDARD, GUID, IO_STACK_LOCATION,
-    IRP_MN_CANCEL_REMOVE_DEVICE, IRP_MN_CANCEL_STOP_DEVICE, IRP_MN_DEVICE_USAGE_NOTIFICATION,
-    IRP_MN_QUERY_BUS_INFORMATION, IRP_MN_QUERY_CAPABILITIES, IRP_MN_QUERY_DEVICE_RELATIONS,
-    IRP_MN_QUERY_DEVICE_TEXT, IRP_MN_QUERY_ID, IRP_MN_QUERY_INTERFACE, IRP_MN_QUERY_POWER,
-    IRP_MN_QUERY_REMOVE_DEVICE, IRP_MN_QUERY_RESOURCE_REQUIREMENTS, IRP_MN_QUERY_STOP_DEVICE,
-    IRP_MN_READ_CONFIG, IRP_MN_REMOVE_DEVICE, IRP_MN_SET_POWER, IRP_MN_START_DEVICE,
-    IRP_MN_STOP_DEVICE, IRP_MN_SURPRISE_REMOVAL, IRP_MN_WRITE_CONFIG, NTSTATUS,
-    PCI_WHICHSPACE_CONFIG, PDEVICE_OBJECT, STATUS_BUFFER_TOO_SMALL, STATUS_INVALID_PARAMETER,
-    STATUS_NO_SUCH_DEVICE, STATUS_SUCCESS,
+    _POWER_STATE_TYPE, _SYSTEM_POWER_STATE, GUID, IO_STACK_LOCATION, IRP_MN_CANCEL_REMOVE_DEVICE,
+    IRP_MN_CANCEL_STOP_DEVICE, IRP_MN_DEVICE_USAGE_NOTIFICATION, IRP_MN_QUERY_BUS_INFORMATION,
+    IRP_MN_QUERY_CAPABILITIES, IRP_MN_QUERY_DEVICE_RELATIONS, IRP_MN_QUERY_DEVICE_TEXT,
+    IRP_MN_QUERY_ID, IRP_MN_QUERY_INTERFACE, IRP_MN_QUERY_POWER, IRP_MN_QUERY_REMOVE_DEVICE,
+    IRP_MN_QUERY_RESOURCE_REQUIREMENTS, IRP_MN_QUERY_STOP_DEVICE, IRP_MN_READ_CONFIG,
+    IRP_MN_REMOVE_DEVICE, IRP_MN_SET_POWER, IRP_MN_START_DEVICE, IRP_MN_STOP_DEVICE,
+    IRP_MN_SURPRISE_REMOVAL, IRP_MN_WRITE_CONFIG, NTSTATUS, PCI_WHICHSPACE_CONFIG, PDEVICE_OBJECT,
+    STATUS_BUFFER_TOO_SMALL, STATUS_INVALID_PARAMETER, STATUS_NO_SUCH_DEVICE, STATUS_SUCCESS,
 };
 
 use super::{BusDevice, Child, child};
 use crate::irp::Irp;
-use crate::pci::{self, PciFunction};
+use crate::pci::{self, PciFunction, reset};
 use crate::{pnp, pool, resources};
 
 /// PnP requests.
@@ -185,32 +183,56 @@ fn query_capabilities(device: &dyn BusDevice, location: &IO_STACK_LOCATION) -> N
     STATUS_SUCCESS
 }
 
-/// Functions of the PCI bus offer BUS_INTERFACE_STANDARD; what ACPI describes does not, and the HAL looks after it.
+/// Functions of the PCI bus offer BUS_INTERFACE_STANDARD, and DEVICE_RESET_INTERFACE_STANDARD if they can be reset alone;
+/// what ACPI describes offers neither, and the HAL looks after it.
 fn query_interface(
     child: &Child,
     pdo: PDEVICE_OBJECT,
     irp: Irp,
     location: &IO_STACK_LOCATION,
 ) -> NTSTATUS {
+    let Child::Pci(function) = child else {
+        return irp.complete_unchanged();
+    };
     // SAFETY: the minor function names this member.
     let query = unsafe { location.Parameters.QueryInterface };
     // SAFETY: the sender of the request names the interface.
     let wanted = unsafe { *query.InterfaceType };
-    if !matches!(child, Child::Pci(_)) || !same(&wanted, &pci::BUS_INTERFACE) {
-        return irp.complete_unchanged();
+    let room = (query.Interface.cast(), query.Size);
+    if same(&wanted, &pci::BUS_INTERFACE) {
+        let interface = pci::bus_interface(pdo.cast());
+        // SAFETY: the sender passes memory of the size it states.
+        return unsafe { answer(pdo, irp, interface, size_of_val(&interface), room) };
     }
-    if usize::from(query.Size) < size_of::<BUS_INTERFACE_STANDARD>() {
+    let offered = same(&wanted, &reset::RESET_INTERFACE) && reset::is_offered(function);
+    match reset::size_of_version(query.Version).filter(|_| offered) {
+        Some(size) => {
+            let interface = reset::reset_interface(pdo.cast(), query.Version);
+            // SAFETY: as above.
+            unsafe { answer(pdo, irp, interface, size, room) }
+        }
+        None => irp.complete_unchanged(),
+    }
+}
+
+/// Writes the first `size` bytes of an interface where the sender of the request wants it.
+///
+/// # Safety
+/// The memory has that many bytes, and the interface no fewer than `size`.
+unsafe fn answer<T>(
+    pdo: PDEVICE_OBJECT,
+    irp: Irp,
+    interface: T,
+    size: usize,
+    (memory, length): (*mut u8, u16),
+) -> NTSTATUS {
+    if usize::from(length) < size {
         return irp.complete(STATUS_BUFFER_TOO_SMALL);
     }
-    // SAFETY: the device exists; the interface holds a reference to it from here on.
-    unsafe { ObfReferenceObject(pdo.cast()) };
-    // SAFETY: the sender passes memory of the size it states.
-    unsafe {
-        query
-            .Interface
-            .cast::<BUS_INTERFACE_STANDARD>()
-            .write(pci::bus_interface(pdo.cast()))
-    };
+    // SAFETY: the device exists.
+    unsafe { pci::hand_out(pdo.cast()) };
+    // SAFETY: the caller vouches for both.
+    unsafe { memory.copy_from_nonoverlapping((&raw const interface).cast(), size) };
     irp.complete(STATUS_SUCCESS)
 }
 

@@ -8,7 +8,10 @@ use machine_bus::pci::{
 use machine_bus::{Board, BoardError, FunctionAddress, Message};
 use machine_nt::bugcheck::{Stop, stop_machine};
 
-use nt_sys::{_INTERFACE_TYPE, GUID, PNP_BUS_INFORMATION};
+use nt_sys::{
+    _INTERFACE_TYPE, GUID, NTSTATUS, PNP_BUS_INFORMATION, STATUS_INVALID_DEVICE_STATE,
+    STATUS_NO_SUCH_DEVICE, STATUS_NOT_SUPPORTED,
+};
 
 use crate::bus_driver::{BusDevice, Identifiers, Place};
 use crate::resources::{Configuration, Requirement};
@@ -30,6 +33,8 @@ struct State {
     assignment: Option<Assignment>,
     /// Bits of the command register that were set when the function was put to sleep.
     asleep: Option<u16>,
+    /// The same, of when the function was reset, until that is over.
+    resetting: Option<u16>,
     gone: bool,
 }
 
@@ -46,6 +51,8 @@ pub struct PciFunction {
     msi: Option<Msi>,
     msi_x: Option<MsiX>,
     power: Option<Capability>,
+    /// Its PCI Express capability, if it can be reset by that.
+    resettable: Option<Capability>,
     line: Option<u32>,
     state: Mutex<State>,
 }
@@ -62,6 +69,7 @@ impl PciFunction {
         let msi = function.msi()?;
         let msi_x = function.msi_x()?;
         let power = function.capability(capability::POWER_MANAGEMENT)?;
+        let resettable = function.function_level_reset()?;
         let line = function
             .interrupt_pin()?
             .map(|pin| board.line(address, pin));
@@ -75,6 +83,7 @@ impl PciFunction {
             msi,
             msi_x,
             power,
+            resettable,
             line,
             state: Mutex::default(),
         })
@@ -171,6 +180,42 @@ impl PciFunction {
         let one = if one.is_empty() { vec![] } else { vec![one] };
         configurations.push(one);
         configurations
+    }
+
+    /// Whether it can be reset alone.
+    pub fn is_resettable(&self) -> bool {
+        self.resettable.is_some()
+    }
+
+    /// Resets the function; it has 100 ms for that, in which nothing may be asked of it.
+    ///
+    /// # Errors
+    /// Why not: it is gone, not started, asleep, or has no such reset.
+    pub fn begin_reset(&self) -> Result<(), NTSTATUS> {
+        let mut state = self.lock();
+        let express = self.resettable.as_ref().ok_or(STATUS_NOT_SUPPORTED)?;
+        if state.gone {
+            return Err(STATUS_NO_SUCH_DEVICE);
+        }
+        if state.assignment.is_none() || state.asleep.is_some() || state.resetting.is_some() {
+            return Err(STATUS_INVALID_DEVICE_STATE);
+        }
+        let function = self.function();
+        state.resetting = Some(self.must(function.command()) & STARTED);
+        self.must(function.reset(express));
+        Ok(())
+    }
+
+    /// Makes configuration space what it was before a reset.
+    pub fn end_reset(&self) {
+        let mut state = self.lock();
+        let Some(enabled) = state.resetting.take() else {
+            return;
+        };
+        if let (Some(assignment), false) = (&state.assignment, state.gone) {
+            self.must(self.program(assignment));
+            self.must(self.function().change_command(enabled, STARTED & !enabled));
+        }
     }
 
     /// Reads configuration space byte by byte; returns how many bytes there were.

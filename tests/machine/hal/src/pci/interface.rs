@@ -1,5 +1,8 @@
 //! BUS_INTERFACE_STANDARD of a PCI function: configuration space, and the way to its DMA adapters.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use machine_nt::bugcheck::{Stop, stop_machine};
 use nt_sys::{
     BOOLEAN, BUS_INTERFACE_STANDARD, GUID, PCI_WHICHSPACE_CONFIG, PDEVICE_DESCRIPTION,
     PDMA_ADAPTER, PHYSICAL_ADDRESS, PPHYSICAL_ADDRESS, PULONG, PVOID, ULONG,
@@ -26,12 +29,38 @@ pub fn bus_interface(pdo: PVOID) -> BUS_INTERFACE_STANDARD {
     }
 }
 
-unsafe extern "win64" fn reference(context: PVOID) {
+/// References to interfaces that drivers have.
+static HELD: AtomicI64 = AtomicI64::new(0);
+
+/// An interface is handed out with a reference, which is one to the physical device object.
+///
+/// # Safety
+/// The object exists.
+pub(crate) unsafe fn hand_out(pdo: PVOID) {
+    // SAFETY: the caller vouches for it.
+    unsafe { reference(pdo) };
+}
+
+/// Called when no driver of a function is left: stops the machine if one has kept an interface, which on Windows keeps the
+/// physical device object for good.
+pub fn check_interfaces_released() {
+    let held = HELD.load(Ordering::Relaxed);
+    if held != 0 {
+        stop_machine(
+            Stop::Misuse,
+            format_args!("{held} reference(s) to interfaces of the PCI bus have not been given up"),
+        );
+    }
+}
+
+pub(super) unsafe extern "win64" fn reference(context: PVOID) {
+    HELD.fetch_add(1, Ordering::Relaxed);
     // SAFETY: the context is the physical device object, to which the interface's user has a reference.
     unsafe { machine_nt::exports::ObfReferenceObject(context) };
 }
 
-unsafe extern "win64" fn dereference(context: PVOID) {
+pub(super) unsafe extern "win64" fn dereference(context: PVOID) {
+    HELD.fetch_sub(1, Ordering::Relaxed);
     // SAFETY: the user of the interface gives up the reference that came with it.
     unsafe { machine_nt::exports::ObfDereferenceObject(context) };
 }

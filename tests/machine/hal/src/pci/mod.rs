@@ -3,6 +3,7 @@
 mod function;
 pub mod identity;
 mod interface;
+pub mod reset;
 
 use std::sync::Arc;
 
@@ -11,7 +12,8 @@ use machine_bus::{Board, BoardError, FunctionAddress};
 use crate::bus_driver::{self, Child};
 
 pub use function::PciFunction;
-pub(crate) use interface::{BUS_INTERFACE, bus_interface};
+pub use interface::check_interfaces_released;
+pub(crate) use interface::{BUS_INTERFACE, bus_interface, hand_out};
 
 /// The function behind a physical device object.
 pub fn device(pdo: u64) -> Option<Arc<PciFunction>> {
