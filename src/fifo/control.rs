@@ -76,8 +76,10 @@ impl Port {
     fn set_mode(&self, wanted: Wanted) -> Result<()> {
         let started = self.started.enter().ok_or(NtStatus::DEVICE_NOT_READY)?;
         if wanted.is_reserved() {
-            let stream = started.stream.as_ref().ok_or(NtStatus::NOT_SUPPORTED)?;
-            if !stream.is_idle() {
+            if started.stream.is_none() {
+                return Err(NtStatus::NOT_SUPPORTED);
+            }
+            if self.is_streaming() {
                 return Err(NtStatus::INVALID_DEVICE_STATE);
             }
         }

@@ -30,7 +30,8 @@ use kmdf::queue::{Dispatch, QueueConfig};
 use kmdf::request::RequestKey;
 use kmdf::resources::{Resource, ResourceList};
 use kmdf::rundown::Rundown;
-use kmdf::{Device, DeviceInit, Interrupt, NtStatus, Queue, Result, Timer, thread};
+use kmdf::wait_lock::WaitLock;
+use kmdf::{Device, DeviceInit, Interrupt, NtStatus, Queue, Result, Timer, WorkItem, thread};
 
 use crate::device::{ACCESS, interface};
 use crate::mode::{self, Side};
@@ -39,7 +40,7 @@ use crate::{ioctl, watch};
 
 use lane::{InFlight, Lane};
 use registers::Registers;
-use stream::Stream;
+use stream::{Playing, Stream};
 
 /// Bytes of one access of the controller to the device: buffers and lengths are multiples of it.
 pub(crate) const WIDTH: u32 = 4;
@@ -65,6 +66,10 @@ pub(crate) struct Port {
     transfers: [Queue; 2],
     /// Control requests whose handlers wait.
     waiting: Queue,
+    /// What is streamed; held while it begins or ends.
+    streaming: WaitLock<Option<Playing>>,
+    /// Ends a stream that has failed.
+    broken: WorkItem,
     counters: Counters,
 }
 
@@ -119,6 +124,7 @@ impl Port {
     pub(crate) fn add(driver: Driver, mut init: DeviceInit) -> Result<()> {
         init.use_direct_io();
         init.restrict_access(ACCESS).or_log(c"restricting access")?;
+        init.listen_to_files::<Self>();
         let device = init.create::<Self>().or_log(c"creating the device")?;
         device.set_alignment_requirement(WIDTH - 1);
         let transfers = add_transfers(&device).or_log(c"creating the queues of transfers")?;
@@ -136,6 +142,8 @@ impl Port {
             limit: watch::limit(driver.parameter(watch::LIMIT_NAME)),
             transfers,
             waiting,
+            streaming: WaitLock::create(&device, None).or_log(c"creating a lock")?,
+            broken: WorkItem::create(&device).or_log(c"creating the work item")?,
             counters: Counters::default(),
         })?;
         device

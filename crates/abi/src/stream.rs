@@ -1,4 +1,5 @@
-//! Streams: a looped transfer in each direction of a FIFO peripheral, which goes on until it is stopped.
+//! Streams: a looped transfer in each direction of a FIFO peripheral, which goes on until it is stopped, or the file is closed
+//! that has started it.
 //!
 //! What is played comes back over the device's loop. Each direction has a buffer of [`PERIODS`] periods of
 //! [`PERIOD`] bytes. [`EXCHANGE`](crate::ioctl::STREAM_EXCHANGE) waits for the next period that has been received, returns

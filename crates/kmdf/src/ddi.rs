@@ -72,6 +72,8 @@ functions! {
 
     fn WdfFdoInitQueryProperty(init: PWDFDEVICE_INIT, property: DEVICE_REGISTRY_PROPERTY, length: ULONG, buffer: PVOID, result_length: PULONG) -> NTSTATUS = PFN_WDFFDOINITQUERYPROPERTY[WdfFdoInitQueryPropertyTableIndex];
     fn WdfDeviceInitSetPnpPowerEventCallbacks(init: PWDFDEVICE_INIT, callbacks: PWDF_PNPPOWER_EVENT_CALLBACKS) = PFN_WDFDEVICEINITSETPNPPOWEREVENTCALLBACKS[WdfDeviceInitSetPnpPowerEventCallbacksTableIndex];
+    fn WdfDeviceInitSetFileObjectConfig(init: PWDFDEVICE_INIT, config: PWDF_FILEOBJECT_CONFIG, attributes: PWDF_OBJECT_ATTRIBUTES) = PFN_WDFDEVICEINITSETFILEOBJECTCONFIG[WdfDeviceInitSetFileObjectConfigTableIndex];
+    fn WdfFileObjectGetDevice(file: WDFFILEOBJECT) -> WDFDEVICE = PFN_WDFFILEOBJECTGETDEVICE[WdfFileObjectGetDeviceTableIndex];
     fn WdfDeviceInitSetIoType(init: PWDFDEVICE_INIT, io_type: WDF_DEVICE_IO_TYPE) = PFN_WDFDEVICEINITSETIOTYPE[WdfDeviceInitSetIoTypeTableIndex];
     fn WdfDeviceInitSetCharacteristics(init: PWDFDEVICE_INIT, characteristics: ULONG, or_in_values: BOOLEAN) = PFN_WDFDEVICEINITSETCHARACTERISTICS[WdfDeviceInitSetCharacteristicsTableIndex];
     fn WdfDeviceInitAssignSDDLString(init: PWDFDEVICE_INIT, sddl: PCUNICODE_STRING) -> NTSTATUS = PFN_WDFDEVICEINITASSIGNSDDLSTRING[WdfDeviceInitAssignSDDLStringTableIndex];
@@ -92,6 +94,11 @@ functions! {
     fn WdfIoQueueCreate(device: WDFDEVICE, config: PWDF_IO_QUEUE_CONFIG, attributes: PWDF_OBJECT_ATTRIBUTES, queue: *mut WDFQUEUE) -> NTSTATUS = PFN_WDFIOQUEUECREATE[WdfIoQueueCreateTableIndex];
     fn WdfIoQueueStart(queue: WDFQUEUE) = PFN_WDFIOQUEUESTART[WdfIoQueueStartTableIndex];
     fn WdfIoQueueStop(queue: WDFQUEUE, complete: PFN_WDF_IO_QUEUE_STATE, context: WDFCONTEXT) = PFN_WDFIOQUEUESTOP[WdfIoQueueStopTableIndex];
+    fn WdfRequestGetFileObject(request: WDFREQUEST) -> WDFFILEOBJECT = PFN_WDFREQUESTGETFILEOBJECT[WdfRequestGetFileObjectTableIndex];
+    fn WdfRequestIsCanceled(request: WDFREQUEST) -> BOOLEAN = PFN_WDFREQUESTISCANCELED[WdfRequestIsCanceledTableIndex];
+    fn WdfWaitLockCreate(attributes: PWDF_OBJECT_ATTRIBUTES, lock: *mut WDFWAITLOCK) -> NTSTATUS = PFN_WDFWAITLOCKCREATE[WdfWaitLockCreateTableIndex];
+    fn WdfWaitLockAcquire(lock: WDFWAITLOCK, timeout: *mut LONGLONG) -> NTSTATUS = PFN_WDFWAITLOCKACQUIRE[WdfWaitLockAcquireTableIndex];
+    fn WdfWaitLockRelease(lock: WDFWAITLOCK) = PFN_WDFWAITLOCKRELEASE[WdfWaitLockReleaseTableIndex];
     fn WdfIoQueueGetState(queue: WDFQUEUE, queued: PULONG, handed_out: PULONG) -> WDF_IO_QUEUE_STATE = PFN_WDFIOQUEUEGETSTATE[WdfIoQueueGetStateTableIndex];
     fn WdfIoQueueStopSynchronously(queue: WDFQUEUE) = PFN_WDFIOQUEUESTOPSYNCHRONOUSLY[WdfIoQueueStopSynchronouslyTableIndex];
 

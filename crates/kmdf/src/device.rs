@@ -12,6 +12,7 @@ use wdk_sys::{
 };
 
 use crate::context::{self, ContextType};
+use crate::file::{self, FileEvents};
 use crate::queue::Queue;
 use crate::resources::ResourceList;
 use crate::unicode::WideStr;
@@ -121,6 +122,16 @@ impl DeviceInit {
         // SAFETY: the structure is valid, and the string lives across the call, which copies it.
         let status = unsafe { ddi::WdfDeviceInitAssignSDDLString(self.raw, &raw const sddl) };
         NtStatus::from_code(status).ok()
+    }
+
+    /// Has a device whose context is a `T` hear of files that are closed. PASSIVE_LEVEL.
+    pub fn listen_to_files<T: FileEvents>(&mut self) {
+        let mut config = file::config::<T>();
+        let mut attributes = context::plain_attributes();
+        // SAFETY: the structure is valid, and what is given is copied.
+        unsafe {
+            ddi::WdfDeviceInitSetFileObjectConfig(self.raw, &raw mut config, &raw mut attributes);
+        }
     }
 
     /// Makes the device object, with a context of type `T` that is still to be [set](Device::set_context).

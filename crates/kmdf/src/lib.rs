@@ -29,7 +29,8 @@
 //! atomics. The framework may call back before one of its functions returns, and a lock held across such a call would be a
 //! deadlock: so requests and transactions change hands by the atomics of a [`slot`], and what one at a time has to do
 //! waits for nobody ([`turn`]). A [`spinlock::SpinLock`] is for what several processors put into one ring, and for nothing
-//! that calls the framework.
+//! that calls the framework. A [`wait_lock::WaitLock`] is for threads that may wait, and for nothing that a queue's handler
+//! or a deferred call has to get through.
 //!
 //! # No unwinding, no panics
 //!
@@ -69,6 +70,8 @@ pub mod dma;
 #[cfg(windows)]
 pub mod driver;
 #[cfg(windows)]
+pub mod file;
+#[cfg(windows)]
 pub mod interrupt;
 #[cfg(windows)]
 pub mod io_space;
@@ -88,6 +91,8 @@ pub mod thread;
 pub mod timer;
 #[cfg(windows)]
 mod versioned;
+#[cfg(windows)]
+pub mod wait_lock;
 #[cfg(windows)]
 pub mod work_item;
 

@@ -7,6 +7,7 @@ use wdk_sys::{_WDF_REQUEST_TYPE, ULONG_PTR, WDF_REQUEST_PARAMETERS, WDFREQUEST};
 
 use crate::device::DeviceEvents;
 use crate::dma::Direction;
+use crate::file::FileKey;
 use crate::versioned::size;
 use crate::{NtStatus, Queue, Result, ddi, queue};
 
@@ -231,6 +232,20 @@ impl Request {
         Ok(read(unsafe {
             core::slice::from_raw_parts(buffer.cast(), length)
         }))
+    }
+
+    /// The file it was sent by. IRQL <= DISPATCH_LEVEL.
+    #[must_use]
+    pub fn file(&self) -> FileKey {
+        // SAFETY: the request is valid.
+        FileKey::of(unsafe { ddi::WdfRequestGetFileObject(self.raw) })
+    }
+
+    /// Whether somebody wants it cancelled: for a handler that waits. IRQL <= DISPATCH_LEVEL.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        // SAFETY: the request is valid and owned, and has not been made cancelable.
+        unsafe { ddi::WdfRequestIsCanceled(self.raw) != 0 }
     }
 
     /// Fills the first `length` bytes of the output of a buffered control request; what it was given is overwritten.

@@ -7,10 +7,11 @@ mod support;
 use std::io::Cursor;
 use std::path::Path;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::Duration;
 
 use abi::info::{DeviceInfo, DeviceKind, InterruptKind};
-use abi::ioctl::{RESET, STREAM_EXCHANGE, STREAM_START, STREAM_STOP};
+use abi::ioctl::{RESET, STREAM_EXCHANGE, STREAM_POSITION, STREAM_START, STREAM_STOP};
 use abi::statistics::Statistics;
 use abi::stream::{self, StreamState};
 use dmatest::machine_device::MachineDevice;
@@ -19,7 +20,7 @@ use dmatest::stream::Song;
 use dmatest::{Device, Direction, query_info, query_statistics};
 use harness::Suite;
 use machine::inf::{RegistryData, RegistryValue};
-use machine::user::{Overlapped, Win32Error};
+use machine::user::{Overlapped, Thread, Win32Error};
 use machine::{Config, Device as Board, FifoFault as Fault, FifoFaults, Machine, Way};
 
 use support::{FIFOS, System, UNWIRED, loop_round_trip as round_trip, open};
@@ -51,7 +52,7 @@ const EVERYWHERE: [Test; 17] = tests! {
     what_waits_in_the_queue_is_carried_out_after_a_reset
 };
 
-const DUPLEX: [Test; 10] = tests! {
+const DUPLEX: [Test; 17] = tests! {
     cancelled_at_any_time_it_ends_once
     many_fragments_in_both_directions_at_once
     a_stream_comes_back_as_it_was_played
@@ -62,6 +63,13 @@ const DUPLEX: [Test; 10] = tests! {
     wrong_stream_requests_are_refused
     an_error_after_some_transfers_ends_the_request
     a_reset_ends_a_stream
+    an_error_of_the_controller_ends_a_stream
+    a_stream_ends_with_its_handle
+    a_stream_outlives_other_handles
+    a_stream_ends_with_its_process
+    a_stream_whose_handle_is_closed_asleep_is_not_missed
+    a_stream_that_is_about_to_start_ends_with_its_process
+    a_wait_for_a_period_is_cancelled
 };
 
 const SIMPLEX: [Test; 2] = tests! {
@@ -667,5 +675,141 @@ fn a_reset_ends_a_stream(system: System) {
         start_stream(device);
         stop_stream(device);
         assert_eq!(in_order(device).cancelled, 1);
+    });
+}
+
+/// In either direction: both end, what waits for the channels gets them, and the next stream works.
+fn an_error_of_the_controller_ends_a_stream(system: System) {
+    system.run(|machine, device| {
+        let mut answer = vec![0; StreamState::SIZE + stream::PERIOD];
+        for (errors, way) in [(1, Way::Transmit), (2, Way::Receive)] {
+            start_stream(device);
+            let waits = [write(device, 64), read(device, 64)];
+            machine.sleep(PERIOD * 3);
+            faults(machine).arm(Fault::BusError(way, 100));
+            machine.sleep(PERIOD);
+            let [position, exchange] = [STREAM_POSITION, STREAM_EXCHANGE].map(|code| {
+                let input = [0; stream::PERIOD];
+                device.control(code, &input, &mut answer)
+            });
+            let failed = Err(dmatest::Win32Error(1117));
+            assert_eq!((position, exchange), (failed, failed));
+            for waits in waits {
+                assert_eq!(result(waits), Ok(64));
+            }
+            assert_eq!(in_order(device).hardware_errors, errors);
+            start_stream(device);
+            machine.sleep(PERIOD * 3);
+            dmatest::stream::position(device).expect("it goes on");
+            stop_stream(device);
+            round_trip(device, 256, 0);
+        }
+    });
+}
+
+/// No stream is played, and the channels are free.
+fn nothing_is_streamed(device: &MachineDevice) {
+    assert!(dmatest::stream::position(device).is_err());
+    round_trip(device, 256, 0);
+    in_order(device);
+}
+
+fn a_stream_ends_with_its_handle(system: System) {
+    system.run(|machine, device| {
+        let other = device.reopen().expect("opened");
+        start_stream(&other);
+        let duplicate = other.duplicate().expect("duplicated");
+        drop(other);
+        machine.sleep(PERIOD * 2);
+        dmatest::stream::position(device).expect("one handle of the file is left");
+        drop(duplicate);
+        nothing_is_streamed(device);
+        start_stream(device);
+        stop_stream(device);
+    });
+}
+
+fn a_stream_outlives_other_handles(system: System) {
+    system.run(|machine, device| {
+        let other = device.reopen().expect("opened");
+        dmatest::stream::position(&other).expect_err("there is none");
+        start_stream(device);
+        drop(other);
+        machine.sleep(PERIOD * 2);
+        let streamed = dmatest::stream::position(device).expect("it goes on");
+        assert!(streamed.received > 0, "{streamed:?}");
+        // One that somebody else has stopped is not the first one's any more.
+        let other = device.reopen().expect("opened");
+        stop_stream(&other);
+        start_stream(&other);
+        device.process().exit();
+    });
+}
+
+/// Waits in a thread of its own, as the handlers of stream requests wait in the thread that sends them.
+fn in_thread(device: &Rc<MachineDevice>, code: u32, input: Vec<u8>) -> Thread<Option<u32>> {
+    let device = device.clone();
+    Thread::spawn("streaming", move || {
+        let mut answer = vec![0; StreamState::SIZE + stream::PERIOD];
+        let ended = device.control(code, &input, &mut answer);
+        ended.err().map(|error| error.0)
+    })
+}
+
+fn a_stream_ends_with_its_process(system: System) {
+    system.run(|machine, device| {
+        let other = Rc::new(open(machine));
+        start_stream(&other);
+        let waits = in_thread(&other, STREAM_EXCHANGE, vec![0; stream::PERIOD]);
+        machine.sleep(Duration::from_micros(100));
+        let before = device.now();
+        other.process().exit();
+        assert!(device.now() - before < PERIOD);
+        assert_eq!(waits.join(), Some(Win32Error::OPERATION_ABORTED.0));
+        nothing_is_streamed(device);
+    });
+}
+
+/// The stream has ended with the power, and is not touched when its handle is closed.
+fn a_stream_whose_handle_is_closed_asleep_is_not_missed(system: System) {
+    system.run(|machine, device| {
+        let other = device.reopen().expect("opened");
+        start_stream(&other);
+        machine.suspend().expect("sleeps");
+        drop(other);
+        machine.resume().expect("wakes up");
+        nothing_is_streamed(device);
+    });
+}
+
+/// It waits for the channel that a read has.
+fn a_stream_that_is_about_to_start_ends_with_its_process(system: System) {
+    system.run(|machine, device| {
+        let has = read(device, 64);
+        let other = Rc::new(open(machine));
+        let waits = in_thread(&other, STREAM_START, LINE_PERIOD.to_le_bytes().to_vec());
+        machine.sleep(PERIOD);
+        let before = device.now();
+        other.process().exit();
+        assert_eq!(waits.join(), Some(Win32Error::OPERATION_ABORTED.0));
+        assert!(device.now() - before < PERIOD);
+        assert!(!has.has_ended(), "the device still asks for its data");
+        assert_eq!(result(write(device, 64)), Ok(64));
+        assert_eq!(result(has), Ok(64));
+        nothing_is_streamed(device);
+    });
+}
+
+fn a_wait_for_a_period_is_cancelled(system: System) {
+    system.run_machine(|machine| {
+        machine.start().expect("started");
+        let device = Rc::new(open(machine));
+        start_stream(&device);
+        let waits = in_thread(&device, STREAM_EXCHANGE, vec![0; stream::PERIOD]);
+        machine.sleep(Duration::from_micros(100));
+        device.cancel_all().expect("under way");
+        assert_eq!(waits.join(), Some(Win32Error::OPERATION_ABORTED.0));
+        dmatest::stream::position(&*device).expect("it goes on");
+        stop_stream(&device);
     });
 }

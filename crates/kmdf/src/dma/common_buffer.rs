@@ -2,6 +2,7 @@
 
 use core::marker::PhantomData;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use wdk_sys::{WDF_COMMON_BUFFER_CONFIG, WDFCOMMONBUFFER};
 
@@ -19,6 +20,13 @@ use crate::{NtStatus, Result, context, ddi};
 pub unsafe trait DeviceShared: Sync {
     /// Sets everything to zero. The device does not use it meanwhile.
     fn clear(&self);
+}
+
+// SAFETY: it is an atomic.
+unsafe impl DeviceShared for AtomicU32 {
+    fn clear(&self) {
+        self.store(0, Ordering::Relaxed);
+    }
 }
 
 /// Entries of type `T` in memory that the device reaches too. The framework deletes it with its enabler.
@@ -87,6 +95,11 @@ impl<T: DeviceShared> CommonBuffer<T> {
         Ok(common)
     }
 
+    /// Where the processor finds the first entry.
+    pub(super) const fn start(&self) -> NonNull<T> {
+        self.start
+    }
+
     /// Where the device finds the first entry.
     #[must_use]
     pub const fn address(&self) -> BusAddress {
@@ -113,6 +126,29 @@ impl<T: DeviceShared> CommonBuffer<T> {
     pub fn clear(&self) {
         for position in 0..self.entries() {
             self.at(position).clear();
+        }
+    }
+}
+
+/// Plain data, in whole words.
+impl CommonBuffer<AtomicU32> {
+    /// Bytes of the buffer.
+    pub(super) const fn length(&self) -> u32 {
+        self.entries() * size_of::<u32>() as u32
+    }
+
+    /// Copies from `offset` bytes on into `bytes`; after the end comes the beginning. Any IRQL.
+    pub fn read(&self, offset: u32, bytes: &mut [u8]) {
+        for (position, bytes) in (offset / 4..).zip(bytes.as_chunks_mut().0) {
+            *bytes = self.at(position).load(Ordering::Relaxed).to_ne_bytes();
+        }
+    }
+
+    /// Copies `bytes` to `offset` bytes and on; after the end comes the beginning. Any IRQL.
+    pub fn write(&self, offset: u32, bytes: &[u8]) {
+        for (position, bytes) in (offset / 4..).zip(bytes.as_chunks().0) {
+            self.at(position)
+                .store(u32::from_ne_bytes(*bytes), Ordering::Relaxed);
         }
     }
 }

@@ -1,19 +1,17 @@
 //! Looped transfers: a controller moves the same memory over and over, until it is stopped.
 
-use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
-use wdk_sys::ntddk::{IoAllocateMdl, IoFreeMdl, MmBuildMdlForNonPagedPool};
 use wdk_sys::{
-    BOOLEAN, DMA_COMPLETION_STATUS, PMDL, PSCATTER_GATHER_LIST, PVOID, WDF_COMMON_BUFFER_CONFIG,
-    WDF_DMA_DIRECTION, WDFCOMMONBUFFER, WDFCONTEXT, WDFDEVICE, WDFDMATRANSACTION,
+    BOOLEAN, DMA_COMPLETION_STATUS, PMDL, PSCATTER_GATHER_LIST, PVOID, WDF_DMA_DIRECTION,
+    WDFCONTEXT, WDFDEVICE, WDFDMATRANSACTION,
 };
 
-use super::Direction;
+use super::mdl::Mdl;
 use super::system::{ChannelAdapter, SystemEnabler, TransferEnd};
+use super::{CommonBuffer, Direction};
 use crate::device::{self, DeviceEvents};
-use crate::versioned::size;
-use crate::{NtStatus, Result, context, ddi};
+use crate::{NtStatus, Result, ddi};
 
 /// What a device does about its looped transfers. DISPATCH_LEVEL.
 pub trait LoopedEvents: DeviceEvents {
@@ -28,104 +26,8 @@ pub trait LoopedEvents: DeviceEvents {
     fn looped_begins(&self, direction: Direction);
 }
 
-/// Words of memory that the processor and a controller use at the same time.
-#[derive(Debug)]
-pub struct LoopBuffer {
-    words: NonNull<AtomicU32>,
-    count: usize,
-    list: PMDL,
-    common: WDFCOMMONBUFFER,
-}
-
-// SAFETY: the memory belongs to no thread.
-unsafe impl Send for LoopBuffer {}
-
-// SAFETY: it is reached as atomics only.
-unsafe impl Sync for LoopBuffer {}
-
-impl LoopBuffer {
-    /// Allocates `length` bytes, all zero: at most a page or a multiple of pages. PASSIVE_LEVEL. It is to be dropped
-    /// before the enabler, at PASSIVE_LEVEL.
-    ///
-    /// # Errors
-    ///
-    /// `STATUS_INSUFFICIENT_RESOURCES`, and what else `WdfCommonBufferCreateWithConfig` returns.
-    pub fn create(enabler: &SystemEnabler, length: u32) -> Result<Self> {
-        let mut config = WDF_COMMON_BUFFER_CONFIG {
-            Size: size::<WDF_COMMON_BUFFER_CONFIG>(),
-            AlignmentRequirement: 63,
-        };
-        let mut attributes = context::plain_attributes();
-        let mut common = core::ptr::null_mut();
-        // SAFETY: the enabler is valid, and the others live across the call.
-        let status = unsafe {
-            ddi::WdfCommonBufferCreateWithConfig(
-                enabler.raw(),
-                length as usize,
-                &raw mut config,
-                &raw mut attributes,
-                &raw mut common,
-            )
-        };
-        NtStatus::from_code(status).ok()?;
-        // SAFETY: the buffer has just been made.
-        let start = unsafe { ddi::WdfCommonBufferGetAlignedVirtualAddress(common) };
-        // SAFETY: the memory is nonpaged and stays as long as the list.
-        let list = unsafe { IoAllocateMdl(start, length, 0, 0, core::ptr::null_mut()) };
-        let (Some(words), false) = (NonNull::new(start.cast()), list.is_null()) else {
-            // SAFETY: the buffer has just been made, and nobody else knows it.
-            unsafe { ddi::WdfObjectDelete(common.cast()) };
-            return Err(NtStatus::INSUFFICIENT_RESOURCES);
-        };
-        // SAFETY: the list describes nonpaged memory.
-        unsafe { MmBuildMdlForNonPagedPool(list) };
-        let buffer = Self {
-            words,
-            count: length as usize / size_of::<u32>(),
-            list,
-            common,
-        };
-        buffer.clear();
-        Ok(buffer)
-    }
-
-    /// Sets everything to zero.
-    pub fn clear(&self) {
-        self.words()
-            .iter()
-            .for_each(|word| word.store(0, Ordering::Relaxed));
-    }
-
-    fn words(&self) -> &[AtomicU32] {
-        // SAFETY: the buffer is so long, aligned, and lives as long as this value; every bit pattern is a value.
-        unsafe { core::slice::from_raw_parts(self.words.as_ptr(), self.count) }
-    }
-
-    /// Copies from `offset` on into `bytes`, as far as either goes. Both in whole words.
-    pub fn read(&self, offset: usize, bytes: &mut [u8]) {
-        let words = self.words().iter().skip(offset / size_of::<u32>());
-        for (word, bytes) in words.zip(bytes.chunks_exact_mut(size_of::<u32>())) {
-            bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
-        }
-    }
-
-    /// Copies `bytes` to `offset` and on, as far as either goes. Both in whole words.
-    pub fn write(&self, offset: usize, bytes: &[u8]) {
-        let words = self.words().iter().skip(offset / size_of::<u32>());
-        for (word, bytes) in words.zip(bytes.as_chunks().0) {
-            word.store(u32::from_ne_bytes(*bytes), Ordering::Relaxed);
-        }
-    }
-}
-
-impl Drop for LoopBuffer {
-    fn drop(&mut self) {
-        // SAFETY: allocated in `create`, and no transfer uses it any more.
-        unsafe { IoFreeMdl(self.list) };
-        // SAFETY: as above.
-        unsafe { ddi::WdfObjectDelete(self.common.cast()) };
-    }
-}
+/// Of the buffer: what a burst may be.
+const ALIGNMENT: u32 = 64;
 
 /// Nothing is going on.
 const IDLE: u8 = 0;
@@ -133,17 +35,20 @@ const IDLE: u8 = 0;
 const RUNNING: u8 = 1;
 /// The controller is being told to stop.
 const STOPPING: u8 = 2;
-/// It has been told.
+/// It has been told, or has ended of its own accord: who hears of the end ends the transaction.
 const STOPPED: u8 = 3;
 /// It ended while it was being told; who tells it ends the transaction.
 const ENDED: u8 = 4;
 
-/// A transaction over a buffer that is moved again and again.
+/// A transaction and the buffer that it moves again and again.
 #[derive(Debug)]
 pub struct LoopedTransfer {
     raw: WDFDMATRANSACTION,
     enabler: wdk_sys::WDFDMAENABLER,
     direction: Direction,
+    buffer: CommonBuffer<AtomicU32>,
+    /// Describes the buffer.
+    list: Mdl,
     state: AtomicU8,
 }
 
@@ -154,18 +59,32 @@ unsafe impl Send for LoopedTransfer {}
 unsafe impl Sync for LoopedTransfer {}
 
 impl LoopedTransfer {
-    /// Makes the transaction. It is to be dropped before the enabler, which deletes the transaction.
+    /// Makes the transaction, with a buffer of `1 << WORDS_LOG2` words: at most a page or a multiple of pages. It is to
+    /// be dropped before the enabler, which deletes the transaction and the buffer. PASSIVE_LEVEL.
     ///
     /// # Errors
     ///
-    /// What `WdfDmaTransactionCreate` returns.
-    pub fn create(enabler: &SystemEnabler, direction: Direction) -> Result<Self> {
+    /// What `WdfDmaTransactionCreate` and [`CommonBuffer::create`] return; `STATUS_INSUFFICIENT_RESOURCES`.
+    pub fn create<const WORDS_LOG2: u32>(
+        enabler: &SystemEnabler,
+        direction: Direction,
+    ) -> Result<Self> {
+        let buffer = CommonBuffer::create::<WORDS_LOG2>(enabler, ALIGNMENT)?;
+        // SAFETY: a common buffer is nonpaged. This one lives as long as its enabler, and the list not so long.
+        let list = unsafe { Mdl::describe(buffer.start().cast(), buffer.length()) }?;
         Ok(Self {
             raw: enabler.create_transaction()?.raw(),
             enabler: enabler.raw(),
             direction,
+            buffer,
+            list,
             state: AtomicU8::new(IDLE),
         })
+    }
+
+    /// What is moved.
+    pub const fn buffer(&self) -> &CommonBuffer<AtomicU32> {
+        &self.buffer
     }
 
     /// Whether nothing is going on, so that the device and the controller do not use the buffer.
@@ -179,35 +98,34 @@ impl LoopedTransfer {
             .is_ok()
     }
 
-    /// Starts moving `buffer` from or to the data register at `offset`: as soon as there is a channel.
-    /// IRQL <= DISPATCH_LEVEL. The buffer must stay until the transfer is [idle](Self::is_idle) again.
+    /// Starts moving the buffer, all zero, from or to the data register at `offset`: as soon as there is a channel.
+    /// IRQL <= DISPATCH_LEVEL.
     ///
     /// # Errors
     ///
     /// `STATUS_INVALID_DEVICE_STATE` if it is going on; what the framework returns.
-    pub fn start<T: LoopedEvents>(&self, buffer: &LoopBuffer, offset: u32) -> Result<()> {
+    pub fn start<T: LoopedEvents>(&self, offset: u32) -> Result<()> {
         if !self.change(IDLE, RUNNING) {
             return Err(NtStatus::INVALID_DEVICE_STATE);
         }
-        let outcome = self.execute::<T>(buffer, offset);
+        self.buffer.clear();
+        let outcome = self.execute::<T>(offset);
         if outcome.is_err() {
-            // SAFETY: the transaction is in no transfer. The result is always success (fxdmatransactionapi.cpp).
-            let _ = unsafe { ddi::WdfDmaTransactionRelease(self.raw) };
-            self.state.store(IDLE, Ordering::Release);
+            self.release();
         }
         outcome
     }
 
-    fn execute<T: LoopedEvents>(&self, buffer: &LoopBuffer, offset: u32) -> Result<()> {
+    fn execute<T: LoopedEvents>(&self, offset: u32) -> Result<()> {
         // SAFETY: the transaction is released, the list valid until the transfer has ended.
         let status = unsafe {
             ddi::WdfDmaTransactionInitialize(
                 self.raw,
                 Some(begins::<T>),
                 self.direction.raw(),
-                buffer.list,
-                buffer.words.as_ptr().cast(),
-                buffer.count * size_of::<u32>(),
+                self.list.raw(),
+                self.buffer.start().as_ptr().cast(),
+                self.buffer.length() as usize,
             )
         };
         NtStatus::from_code(status).ok()?;
@@ -242,18 +160,24 @@ impl LoopedTransfer {
         if end == TransferEnd::Complete {
             return true;
         }
-        if !self.change(STOPPING, ENDED) {
+        // Of its own accord, so that it need not be stopped any more; or before, or after, who stops it has come back.
+        if self.change(RUNNING, STOPPED) || !self.change(STOPPING, ENDED) {
             self.end();
         }
         false
     }
 
-    /// Has the controller stop; the transfer is [idle](Self::is_idle) at once or later. IRQL <= DISPATCH_LEVEL.
+    /// Takes it back if it waits for its channel, and else has the controller stop; the transfer is
+    /// [idle](Self::is_idle) at once or soon. IRQL <= DISPATCH_LEVEL.
     pub fn stop(&self) {
         if !self.change(RUNNING, STOPPING) {
             return;
         }
-        // SAFETY: the transaction is in a transfer, or waits for its channel, and is not ended meanwhile.
+        // SAFETY: the transaction is being executed, and is not ended meanwhile.
+        if unsafe { ddi::WdfDmaTransactionCancel(self.raw) } != 0 {
+            return self.release();
+        }
+        // SAFETY: as above.
         unsafe { ddi::WdfDmaTransactionStopSystemTransfer(self.raw) };
         if !self.change(STOPPING, STOPPED) {
             self.end();
@@ -264,7 +188,11 @@ impl LoopedTransfer {
         let mut status = NtStatus::SUCCESS.code();
         // SAFETY: the controller has ended the transfer, and only one caller comes here for it.
         unsafe { ddi::WdfDmaTransactionDmaCompletedFinal(self.raw, 0, &raw mut status) };
-        // SAFETY: the transaction has ended. The result is always success (fxdmatransactionapi.cpp).
+        self.release();
+    }
+
+    fn release(&self) {
+        // SAFETY: the transaction is in no transfer. The result is always success (fxdmatransactionapi.cpp).
         let _ = unsafe { ddi::WdfDmaTransactionRelease(self.raw) };
         self.state.store(IDLE, Ordering::Release);
     }

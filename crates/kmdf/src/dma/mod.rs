@@ -4,6 +4,7 @@ mod channel;
 mod common_buffer;
 mod enabler;
 mod looped;
+mod mdl;
 mod reserve;
 mod scatter_gather;
 mod system;
@@ -12,7 +13,7 @@ mod transaction;
 pub use channel::{Attempt, Channel, Concluded, Stopped};
 pub use common_buffer::{CommonBuffer, DeviceShared};
 pub use enabler::{Enabler, EnablerConfig, PowerEvents, Profile};
-pub use looped::{LoopBuffer, LoopedEvents, LoopedTransfer};
+pub use looped::{LoopedEvents, LoopedTransfer};
 pub use reserve::{Reservation, Reserved};
 pub use scatter_gather::{BusAddress, Element, ScatterGather};
 pub use system::{

@@ -10,6 +10,7 @@
 
 mod deferred;
 mod device_reset;
+mod files;
 mod interrupts;
 mod messages;
 mod objects;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         messages::tests,
         device_reset::tests,
         deferred::tests,
+        files::tests,
         stack::tests,
     ]
     .into_iter()

@@ -6,7 +6,7 @@ use std::ptr;
 use machine::ddi;
 use machine::nt_sys::*;
 use machine::testdriver::TestDriver;
-use machine::user::{Access, File, Overlapped, Process, Token};
+use machine::user::{Access, File, Overlapped, Process, Token, Win32Error};
 use machine::{Config, Device, DriverSource, Machine};
 
 /// The device interface of the driver.
@@ -21,6 +21,8 @@ pub const ACKNOWLEDGE: usize = 0x64;
 /// What a test's driver has, besides power callbacks, that record themselves whatever the plan.
 #[derive(Clone, Copy)]
 pub struct Plan {
+    /// Called before the device object is made.
+    pub init: unsafe fn(PWDFDEVICE_INIT),
     /// DMA enablers.
     pub enablers: usize,
     /// Shapes the default queue.
@@ -38,6 +40,7 @@ pub struct Plan {
 impl Default for Plan {
     fn default() -> Self {
         Self {
+            init: |_| {},
             enablers: 0,
             queue: |_| {},
             read: |_, request| hold(request),
@@ -170,10 +173,15 @@ pub struct Opened {
 impl Opened {
     /// Opens the started device in a process of its own.
     pub fn new(machine: &Machine) -> Self {
+        Self::try_new(machine).expect("opened")
+    }
+
+    /// As [`Opened::new`], if the driver agrees.
+    pub fn try_new(machine: &Machine) -> Result<Self, Win32Error> {
         let process = machine.process(Token::Administrator);
         let path = process.interfaces(&INTERFACE).remove(0);
-        let file = process.open(&path, Access::READ_WRITE).expect("opened");
-        Self { file, process }
+        let file = process.open(&path, Access::READ_WRITE)?;
+        Ok(Self { file, process })
     }
 
     /// Starts to read `length` bytes.
@@ -352,6 +360,7 @@ unsafe extern "win64" fn device_add(_driver: WDFDRIVER, mut init: PWDFDEVICE_INI
         ..Default::default()
     };
     ddi!(WdfDeviceInitSetPnpPowerEventCallbacks(init, &mut events));
+    (PLAN.get().init)(init);
     let mut device = ptr::null_mut();
     let status = ddi!(WdfDeviceCreate(&mut init, ptr::null_mut(), &mut device));
     assert_eq!(status, STATUS_SUCCESS, "WdfDeviceCreate");

@@ -226,14 +226,20 @@ impl FilePackage {
         }
     }
 
-    /// `IRP_MJ_CLEANUP`: the last handle of a file is closed.
+    /// The handle that the callbacks for a file get: null if there are no file objects.
+    fn handle(&self, wdm: PFILE_OBJECT) -> WDFFILEOBJECT {
+        self.find(wdm).map_or(std::ptr::null_mut(), |file| {
+            file.header.handle() as WDFFILEOBJECT
+        })
+    }
+
+    /// `IRP_MJ_CLEANUP`: the last handle of a file is closed. What the driver has is left to its callback; what waits in
+    /// its queues is cancelled afterwards.
     pub(crate) fn cleanup(&self, device: &Arc<Device>, irp: Irp) -> NTSTATUS {
-        let file = self.find(irp.file_object());
-        if let (Some(cleanup), Some(file)) =
-            (self.config.and_then(|config| config.EvtFileCleanup), file)
-        {
+        if let Some(cleanup) = self.config.and_then(|config| config.EvtFileCleanup) {
+            let file = self.handle(irp.file_object());
             // SAFETY: the driver registered the callback.
-            driver_call(|| unsafe { cleanup(file.header.handle() as WDFFILEOBJECT) });
+            driver_call(|| unsafe { cleanup(file) });
         }
         device.io.flush_file(irp.file_object());
         Self::finish(device, irp)
@@ -242,12 +248,10 @@ impl FilePackage {
     /// `IRP_MJ_CLOSE`: nothing refers to a file any more.
     pub(crate) fn close(&self, device: &Arc<Device>, irp: Irp) -> NTSTATUS {
         let wdm = irp.file_object();
-        if let (Some(close), Some(file)) = (
-            self.config.and_then(|config| config.EvtFileClose),
-            self.find(wdm),
-        ) {
+        if let Some(close) = self.config.and_then(|config| config.EvtFileClose) {
+            let file = self.handle(wdm);
             // SAFETY: the driver registered the callback.
-            unsafe { close(file.header.handle() as WDFFILEOBJECT) };
+            driver_call(|| unsafe { close(file) });
         }
         self.remove_file(wdm);
         let status = Self::finish(device, irp);
