@@ -53,7 +53,8 @@ pub enum DeviceCommand {
     Stats,
     /// Send a file through the device's memory and compare what comes back.
     Copy(CopyOptions),
-    /// Play a file through a looped transfer of the FIFO peripheral, and check every period.
+    /// Play a file through a looped transfer of the FIFO peripheral, and check every period. Interrupted from the keyboard,
+    /// it ends at once and reports nothing.
     Stream(StreamOptions),
     /// Check everything the driver promises.
     Verify(VerifyOptions),

@@ -181,6 +181,21 @@ impl Error {
         }
     }
 
+    /// Whether what driver and framework have printed to the debugger may say why.
+    #[cfg(not(windows))]
+    pub(crate) fn has_reason_in_driver(&self) -> bool {
+        matches!(
+            self,
+            Self::NoDevice
+                | Self::Open { .. }
+                | Self::Transfer { .. }
+                | Self::Control { .. }
+                | Self::RequestsFailed { .. }
+                | Self::Hung(_)
+                | Self::Machine(_)
+        )
+    }
+
     /// Whether it is a device that fails requests, or is not there any more; and nothing worse. What it reports as success
     /// must be one.
     #[must_use]

@@ -1,5 +1,8 @@
 //! A device in memory, sound or faulty, for the tests of what the program does.
 
+mod fault;
+mod stream;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,53 +17,11 @@ use crate::error::{Error, Win32Error};
 use crate::thread;
 use crate::verify::expected_answer;
 
+pub(crate) use fault::Fault;
+pub(crate) use stream::{StreamFault, Streams};
+
 /// What a request takes of the fake's time.
 const EACH: Duration = Duration::from_millis(1);
-
-/// How a faulty device is wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// The byte at this place of the memory is written wrong.
-    FlipBit { at: usize },
-    /// Reads report success and move nothing.
-    ReadNothing,
-    /// Writes put one byte more than they should.
-    OneMore,
-    /// Reads put one byte more into the buffer than they should.
-    ReadOneMore,
-    /// Requests beyond the end are cut short instead of refused.
-    Truncate,
-    /// The offset's upper half is ignored.
-    WrapOffset,
-    /// Requests are carried out in the reverse order, two by two.
-    Reorder,
-    /// Every request fails.
-    Fail(Win32Error),
-    /// Every tenth request fails.
-    FailSome(Win32Error),
-    /// A request never ends: the first that comes to the hardware of those from this number on.
-    Lose(u64),
-    /// Requests from this number on end when they are cancelled only.
-    Stall(u64),
-    /// A cancelled request reports success with the bytes it has moved.
-    CancelledShort,
-    /// A cancelled read goes on moving bytes, beyond the end of its part of the buffer.
-    CancelledSpills,
-    /// A cancelled write leaves something else in the memory than what was there or what was written.
-    CancelledScribbles,
-    /// A cancelled read leaves something else in the buffer.
-    CancelledReadsWrong,
-    /// CancelIoEx for a handle reaches the requests of others.
-    CancelsOthers,
-    /// Closing one of two handles cancels the requests of both.
-    CloseOfDuplicateCancels,
-    /// Requests that are cancelled in the driver are counted nowhere.
-    CancelUncounted,
-    /// Requests that are cancelled are counted as completed.
-    CancelCountedAsDone,
-    /// Once a process has ended with requests under way, nothing ends any more.
-    AbandonedForGood,
-}
 
 pub(crate) struct Fake {
     shared: Arc<Mutex<State>>,
@@ -84,6 +45,8 @@ struct State {
     lost: HashSet<u64>,
     /// The write that [`Fault::Reorder`] holds back.
     held: Option<(u64, Vec<u8>)>,
+    /// Of a device that streams.
+    streams: Option<Streams>,
 }
 
 struct Queued {
@@ -112,6 +75,7 @@ impl Fake {
             ended: HashMap::new(),
             lost: HashSet::new(),
             held: None,
+            streams: None,
         };
         Self {
             shared: Arc::new(Mutex::new(state)),
@@ -122,6 +86,19 @@ impl Fake {
     pub(crate) fn with(self, fault: Fault) -> Self {
         self.state().fault = Some(fault);
         self
+    }
+
+    /// A device that plays as well.
+    pub(crate) fn streaming(fault: Option<StreamFault>) -> Self {
+        let fake = Self::new(4096, 4096);
+        fake.state().streams = Some(Streams::new(fault));
+        fake
+    }
+
+    /// What has been played.
+    pub(crate) fn streams(&self) -> Streams {
+        let mut state = self.state();
+        state.streams.take().expect("a device that streams")
     }
 
     pub(crate) fn info(&self) -> DeviceInfo {
@@ -158,13 +135,17 @@ impl Drop for Fake {
 
 impl State {
     fn info(&self) -> DeviceInfo {
+        let (kind, in_flight) = match self.streams {
+            Some(_) => (DeviceKind::Fifo, 2),
+            None => (DeviceKind::Edu, 1),
+        };
         DeviceInfo {
-            device_kind: DeviceKind::Edu as u32,
+            device_kind: kind as u32,
             interrupt_kind: InterruptKind::Message as u32,
             memory_size: self.memory.len() as u64,
             maximum_request: self.maximum_request,
             maximum_transfer: self.maximum_request.div_ceil(4),
-            transfers_in_flight: 1,
+            transfers_in_flight: in_flight,
             ..DeviceInfo::new()
         }
     }
@@ -454,8 +435,14 @@ impl Device for Fake {
         state.time = state.time.max(until);
     }
 
-    fn control(&self, code: u32, _input: &[u8], output: &mut [u8]) -> Result<usize, Win32Error> {
+    fn control(&self, code: u32, input: &[u8], output: &mut [u8]) -> Result<usize, Win32Error> {
         let mut state = self.state();
+        let State { streams, time, .. } = &mut *state;
+        if let Some(streams) = streams
+            && let Some(answer) = streams.control(code, input, output, time)
+        {
+            return answer;
+        }
         if code == ioctl::RESET {
             let in_hardware = state.queue.front().map(|request| request.number);
             state.cancel(|request| Some(request.number) == in_hardware);

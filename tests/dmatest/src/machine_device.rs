@@ -188,7 +188,7 @@ pub fn run(cli: &Cli) -> Result<(), Error> {
     })
     .map_err(machine_error)
     .flatten();
-    if cli.machine.quiet && result.is_err() {
+    if cli.machine.quiet && result.as_ref().is_err_and(Error::has_reason_in_driver) {
         for line in machine::dbg::lines() {
             eprintln!("{}", line.trim_end());
         }

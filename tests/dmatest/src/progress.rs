@@ -43,13 +43,31 @@ impl Unit {
 enum Shown {
     Nothing,
     Bar(ProgressBar),
-    Lines {
-        what: String,
-        unit: Unit,
-        done: u64,
-        total: u64,
-        last: Instant,
-    },
+    Lines(Lines),
+}
+
+/// Progress where there is no terminal: a line now and then.
+struct Lines {
+    what: String,
+    unit: Unit,
+    done: u64,
+    total: u64,
+    last: Instant,
+}
+
+impl Lines {
+    /// The line to be written, if there has been none for long enough.
+    fn set(&mut self, done: u64, now: Instant) -> Option<String> {
+        self.done = done;
+        if now.duration_since(self.last) < LINE_EVERY {
+            return None;
+        }
+        self.last = now;
+        let Self {
+            what, unit, total, ..
+        } = self;
+        Some(format!("{what}: {done} of {total} {}", unit.name()))
+    }
 }
 
 impl Progress {
@@ -85,13 +103,13 @@ impl Progress {
 
     fn new(what: &str, unit: Unit, total: u64) -> Self {
         if !io::stderr().is_terminal() {
-            return Self(Shown::Lines {
+            return Self(Shown::Lines(Lines {
                 what: what.to_owned(),
                 unit,
                 done: 0,
                 total,
                 last: Instant::now(),
-            });
+            }));
         }
         let style =
             ProgressStyle::with_template(unit.template()).expect("the template is a constant");
@@ -105,7 +123,7 @@ impl Progress {
         let before = match &self.0 {
             Shown::Nothing => return,
             Shown::Bar(bar) => bar.position(),
-            Shown::Lines { done, .. } => *done,
+            Shown::Lines(lines) => lines.done,
         };
         self.set(before + more);
     }
@@ -115,17 +133,9 @@ impl Progress {
         match &mut self.0 {
             Shown::Nothing => {}
             Shown::Bar(bar) => bar.set_position(now),
-            Shown::Lines {
-                what,
-                unit,
-                done,
-                total,
-                last,
-            } => {
-                *done = now;
-                if last.elapsed() >= LINE_EVERY {
-                    *last = Instant::now();
-                    eprintln!("{what}: {done} of {total} {}", unit.name());
+            Shown::Lines(lines) => {
+                if let Some(line) = lines.set(now, Instant::now()) {
+                    eprintln!("{line}");
                 }
             }
         }
@@ -136,6 +146,38 @@ impl Drop for Progress {
     fn drop(&mut self) {
         if let Shown::Bar(bar) = &self.0 {
             bar.finish_and_clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_terminal_there_is_a_line_now_and_then() {
+        let start = Instant::now();
+        let mut lines = Lines {
+            what: "stream".to_owned(),
+            unit: Unit::Periods,
+            done: 0,
+            total: 97,
+            last: start,
+        };
+        assert_eq!(lines.set(3, start + LINE_EVERY / 2), None);
+        let line = lines.set(40, start + LINE_EVERY);
+        assert_eq!(line.as_deref(), Some("stream: 40 of 97 periods"));
+        assert_eq!(lines.set(60, start + LINE_EVERY * 3 / 2), None);
+        let line = lines.set(97, start + LINE_EVERY * 2);
+        assert_eq!(line.as_deref(), Some("stream: 97 of 97 periods"));
+    }
+
+    /// The templates are checked when they are used.
+    #[test]
+    fn every_unit_has_a_bar() {
+        for unit in [Unit::Bytes, Unit::Requests, Unit::Seconds, Unit::Periods] {
+            ProgressStyle::with_template(unit.template()).expect("a template");
+            assert!(!unit.name().is_empty());
         }
     }
 }

@@ -11,7 +11,6 @@ use abi::info::{DeviceInfo, DeviceKind};
 use abi::ioctl::{STREAM_EXCHANGE, STREAM_POSITION, STREAM_START, STREAM_STOP};
 use abi::stream::{LEAD, PERIOD, PERIODS, StreamState};
 use clap::Args;
-use clap::builder::RangedU64ValueParser;
 use demo_report::{Streamed, input};
 
 use crate::device::{Device, query_info};
@@ -23,25 +22,28 @@ use crate::progress::Progress;
 /// Usual time between two bursts on the line, ns.
 pub const LINE_PERIOD: u32 = 20_000;
 
+/// Periods that differ are explained one by one, up to so many.
+const SHOWN: u64 = 5;
+
 /// Options of `stream`.
 #[derive(Debug, Clone, Args)]
 pub struct StreamOptions {
     /// The file to play, from its start again when it has ended.
     pub file: PathBuf,
-    /// How long, ms.
+    /// How long, ms, up to a day.
     #[arg(
         long,
         value_name = "MILLISECONDS",
         default_value_t = 500,
-        value_parser = RangedU64ValueParser::<u64>::new().range(1..=86_400_000)
+        value_parser = clap::value_parser!(u64).range(1..=86_400_000)
     )]
     pub time: u64,
-    /// Time between two bursts of 16 bytes on the line, ns.
+    /// Time between two bursts of 16 bytes on the line, ns, at least 100.
     #[arg(
         long,
         value_name = "NANOSECONDS",
         default_value_t = LINE_PERIOD,
-        value_parser = RangedU64ValueParser::<u32>::new().range(1..)
+        value_parser = clap::value_parser!(u32).range(100..)
     )]
     pub line_period: u32,
 }
@@ -193,8 +195,12 @@ fn play<D: Device, R: Read + Seek>(
             .is_some_and(|(number, _)| *number == state.period);
         if due && let Some((_, wanted)) = played.pop_front() {
             if let Some(difference) = pattern::difference(&wanted, &answer[StreamState::SIZE..]) {
-                eprintln!("period {}: {difference}", state.period);
                 streamed.different += 1;
+                match streamed.different {
+                    ..SHOWN => eprintln!("period {}: {difference}", state.period),
+                    SHOWN => eprintln!("period {}: {difference}; and so on", state.period),
+                    _ => {}
+                }
             }
             streamed.periods += 1;
         }
@@ -241,3 +247,6 @@ fn control<D: Device>(
         .control(code, input, output)
         .map_err(|error| Error::Control { name, error })
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,7 +51,7 @@ pub fn run(options: &Options) -> Result<()> {
     let runs: Vec<Result<Run>> = devices
         .iter()
         .map(|device| {
-            eprintln!("{device}: {} there and back", file.display());
+            eprintln!("{device}: copying {} there and back", file.display());
             let mut demo = Command::new(&dmatest);
             demo.env("DMACARD_SYS", &image)
                 .args(["--device", device])

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{self, IsTerminal},
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -171,12 +172,31 @@ fn cargo(options: &Options, command: &str, more: &[&str]) -> Result<()> {
     let toolchain = Toolchain::find(options.target)?;
     eprint!("{}", toolchain.versions()?);
     forget_stale_signatures()?;
-    process::run(
+    let color = if io::stderr().is_terminal() {
+        "always"
+    } else {
+        "never"
+    };
+    process::run_without(
         toolchain
             .driver(command, options.target)?
             .args(["--profile", options.profile.name()])
-            .args(more),
+            .args(more)
+            .env("CARGO_TERM_COLOR", color),
+        unused_patch(),
     )
+}
+
+/// Finds the lines in which cargo warns that the stand-in for wdk-build is not used. It means the library's crates, which
+/// it resolves with the same configuration when it builds them from source.
+fn unused_patch() -> impl FnMut(&str) -> bool {
+    let mut inside = false;
+    move |line| {
+        let begins = line.contains("patch `wdk-build ") && line.contains("was not used");
+        let goes_on = line.starts_with("      ") || line.contains("Check that the patched package");
+        inside = begins || (inside && goes_on);
+        inside
+    }
 }
 
 /// wdk-macros keeps the signatures it has read off the bindings and never looks again: a file of them that is older
@@ -218,4 +238,30 @@ fn modified(path: &Path) -> Result<SystemTime> {
     let metadata =
         fs::metadata(path).with_context(|| format!("cannot look at {}", path.display()))?;
     Ok(metadata.modified()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_warning_about_the_patch_is_left_out_and_nothing_else() {
+        let printed = "    Updating crates.io index
+\x1b[33mwarning\x1b[0m: patch `wdk-build v0.6.0 (/wdk-build)` was not used in the crate graph
+help: Check that the patched package version and available features are compatible
+      with the dependency requirements. If the patch has a different version from
+      what is locked in the Cargo.lock file, run `cargo update` to use the new
+   Compiling dmacard v0.1.0
+warning: unused variable
+      --> src/lib.rs";
+        let mut noise = unused_patch();
+        let left: Vec<&str> = printed.lines().filter(|line| !noise(line)).collect();
+        let expected = [
+            "    Updating crates.io index",
+            "   Compiling dmacard v0.1.0",
+            "warning: unused variable",
+            "      --> src/lib.rs",
+        ];
+        assert_eq!(left, expected);
+    }
 }

@@ -46,6 +46,32 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// As [`run`], without those lines of its standard error that are `noise`.
+///
+/// # Errors
+/// As [`run`], and if its standard error cannot be read.
+pub fn run_without(command: &mut Command, mut noise: impl FnMut(&str) -> bool) -> Result<()> {
+    let line = shown(command);
+    let mut child = command
+        .stdout(std::io::stderr())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {line}"))?;
+    let errors = child.stderr.take().context("no standard error")?;
+    for error in BufReader::new(errors).split(b'\n') {
+        let error = error.with_context(|| format!("cannot read what {line} prints"))?;
+        let error = String::from_utf8_lossy(&error);
+        if !noise(&error) {
+            eprintln!("{error}");
+        }
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("{line} failed ({status})");
+    }
+    Ok(())
+}
+
 /// Runs `command`, shows its standard output line by line as it comes, and hands each line to `seen`.
 /// Returns whether it succeeded.
 ///
