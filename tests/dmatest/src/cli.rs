@@ -12,6 +12,7 @@ use crate::device::{Device, query_info, query_statistics};
 use crate::error::Error;
 use crate::fleet::Shared;
 use crate::info::{print_info, print_rows, print_statistics};
+use crate::mode::ModeOptions;
 use crate::stream::{self, StreamOptions};
 use crate::stress::{self, StressOptions};
 use crate::verify::{self, Outcome};
@@ -76,6 +77,9 @@ pub enum DeviceCommand {
 pub struct CopyOptions {
     /// The file to send.
     pub file: PathBuf,
+    /// How requests get their map registers.
+    #[command(flatten)]
+    pub mode: ModeOptions,
 }
 
 /// Options of `verify`.
@@ -88,6 +92,9 @@ pub struct VerifyOptions {
     /// process.
     #[arg(long)]
     pub cancel: bool,
+    /// How requests get their map registers.
+    #[command(flatten)]
+    pub mode: ModeOptions,
     /// What it puts up with.
     #[command(flatten)]
     pub tolerance: Tolerance,
@@ -138,10 +145,16 @@ pub fn run<D: Device>(device: &D, command: &DeviceCommand) -> Result<(), Error> 
         DeviceCommand::Stats => {
             print_statistics(&query_statistics(device)?, out).map_err(Error::Output)
         }
-        DeviceCommand::Copy(options) => copy_file(device, &info, options, out),
+        DeviceCommand::Copy(options) => options
+            .mode
+            .during(device, || copy_file(device, &info, options, out)),
         DeviceCommand::Stream(options) => stream::run(device, options, out),
-        DeviceCommand::Verify(options) => verify_all(device, &info, options, out),
-        DeviceCommand::Stress(options) => stress::run(device, &info, options, out),
+        DeviceCommand::Verify(options) => options
+            .mode
+            .during(device, || verify_all(device, &info, options, out)),
+        DeviceCommand::Stress(options) => options
+            .mode
+            .during(device, || stress::run(device, &info, options, out)),
         #[cfg(windows)]
         DeviceCommand::Abandon { reads, length } => {
             crate::windows::abandon(device, *reads, *length)

@@ -1,6 +1,7 @@
 //! A device in memory, sound or faulty, for the tests of what the program does.
 
 mod fault;
+mod mode;
 mod stream;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -18,6 +19,7 @@ use crate::thread;
 use crate::verify::expected_answer;
 
 pub(crate) use fault::Fault;
+use mode::Modes;
 pub(crate) use stream::{StreamFault, Streams};
 
 /// What a request takes of the fake's time.
@@ -33,6 +35,7 @@ struct State {
     memory: Vec<u8>,
     maximum_request: u32,
     fault: Option<Fault>,
+    modes: Modes,
     counted: Statistics,
     time: Duration,
     /// Handles by their file object.
@@ -67,6 +70,7 @@ impl Fake {
             memory: vec![0; memory],
             maximum_request,
             fault: None,
+            modes: Modes::default(),
             counted: Statistics::new(),
             time: Duration::ZERO,
             handles: HashMap::from([(0, 1)]),
@@ -234,6 +238,9 @@ impl State {
                 memory[place.clone()].copy_from_slice(&buffer[range]);
                 match self.fault {
                     Some(Fault::FlipBit { at }) if place.contains(&at) => memory[at] ^= 4,
+                    Some(Fault::ReservedMovesLess) if self.modes.is_reserved() => {
+                        memory[last - 1] ^= 1;
+                    }
                     Some(Fault::OneMore) if last < memory.len() => memory[last] ^= 1,
                     _ => {}
                 }
@@ -448,9 +455,15 @@ impl Device for Fake {
             state.cancel(|request| Some(request.number) == in_hardware);
             return Ok(0);
         }
-        let info = state.info();
+        let modes = state.fault != Some(Fault::NoModes);
+        if code == ioctl::SET_DMA_MODE && modes {
+            let fault = state.fault;
+            return state.modes.set(input, fault).map(|()| 0);
+        }
+        let (info, mode) = (state.info(), state.modes.state());
         let answer = match code {
             ioctl::GET_INFO => info.as_bytes(),
+            ioctl::GET_DMA_MODE if modes => mode.as_bytes(),
             ioctl::GET_STATISTICS => state.counted.as_bytes(),
             _ => return Err(Win32Error::INVALID_FUNCTION),
         };

@@ -11,7 +11,7 @@ use crate::error::{Error, Win32Error};
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct ModeOptions {
     /// Reserve map registers ahead: as many for each direction, 0 for as many as a transfer can need.
-    #[arg(long, value_name = "MAP_REGISTERS", num_args = 0..=1, default_missing_value = "0")]
+    #[arg(long, value_name = "MAP_REGISTERS", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
     pub reserved: Option<u32>,
     /// Have nothing wait for map registers: a request without any fails.
     #[arg(long)]
@@ -46,11 +46,7 @@ impl ModeOptions {
         let before = query_mode(device)?;
         set_mode(device, change).map_err(named)?;
         let result = work();
-        let back = ModeChange {
-            mode: before.mode,
-            map_registers: before.map_registers,
-        };
-        let restored = set_mode(device, back).map_err(named);
+        let restored = restore(device, &before);
         result.and_then(|value| restored.map(|()| value))
     }
 }
@@ -58,6 +54,18 @@ impl ModeOptions {
 const fn named(error: Win32Error) -> Error {
     let name = "SET_DMA_MODE";
     Error::Control { name, error }
+}
+
+/// Has the driver go back to how it was.
+///
+/// # Errors
+/// [`Error::Control`].
+pub fn restore<D: Device>(device: &D, before: &ModeState) -> Result<(), Error> {
+    let back = ModeChange {
+        mode: before.mode,
+        map_registers: before.map_registers,
+    };
+    set_mode(device, back).map_err(named)
 }
 
 /// Asks the driver how requests get their map registers.

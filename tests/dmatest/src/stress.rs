@@ -32,6 +32,9 @@ const REQUESTS: u64 = 1000;
 /// Options of `stress`.
 #[derive(Debug, Clone, Args)]
 pub struct StressOptions {
+    /// How requests get their map registers.
+    #[command(flatten)]
+    pub mode: crate::mode::ModeOptions,
     /// Requests to make, 1000 unless a duration is given.
     #[arg(long, value_name = "NUMBER", conflicts_with = "duration")]
     pub requests: Option<u64>,

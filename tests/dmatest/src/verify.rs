@@ -6,6 +6,7 @@
 mod cancel;
 mod checks;
 mod model;
+mod modes;
 
 use abi::info::DeviceInfo;
 
@@ -131,9 +132,12 @@ pub fn expected_answer(offset: u64, length: u64, memory: u64) -> Result<u64, Win
 mod tests {
     use std::time::Duration;
 
+    use abi::mode::{DmaMode, ModeChange};
+
     use super::*;
     use crate::exit;
     use crate::fake::{Fake, Fault};
+    use crate::mode::{query_mode, set_mode};
 
     /// The names of the checks that fail on `fake`.
     fn failing(fake: &Fake) -> Vec<&'static str> {
@@ -250,6 +254,9 @@ mod tests {
             (Fault::Truncate, "limits"),
             (Fault::WrapOffset, "limits"),
             (Fault::Reorder, "order"),
+            (Fault::ModeForgotten, "modes"),
+            (Fault::ModeUnchecked, "modes"),
+            (Fault::ReservedMovesLess, "modes"),
         ] {
             let failing = failing(&Fake::new(4095, 4095).with(fault));
             assert!(
@@ -257,6 +264,26 @@ mod tests {
                 "{fault:?}: only {failing:?} failed"
             );
         }
+    }
+
+    /// Whatever else the checks do in the meantime.
+    #[test]
+    fn the_mode_is_the_same_afterwards() {
+        let fake = Fake::new(4095, 4095);
+        for mode in [DmaMode::empty(), DmaMode::RESERVED, DmaMode::all()] {
+            set_mode(&fake, ModeChange::to(mode)).expect("a mode");
+            let before = query_mode(&fake).expect("the mode");
+            assert_eq!(failing(&fake), [""; 0]);
+            assert_eq!(query_mode(&fake).expect("the mode"), before);
+        }
+    }
+
+    #[test]
+    fn a_device_without_modes_passes() {
+        assert_eq!(
+            failing(&Fake::new(4095, 4095).with(Fault::NoModes)),
+            [""; 0]
+        );
     }
 
     #[test]

@@ -43,6 +43,14 @@ pub(crate) enum Fault {
     CancelUncounted,
     /// Requests that are cancelled are counted as completed.
     CancelCountedAsDone,
+    /// A mode is taken and not remembered.
+    ModeForgotten,
+    /// Anything is taken for a mode.
+    ModeUnchecked,
+    /// With map registers reserved, a write leaves the last byte wrong.
+    ReservedMovesLess,
+    /// There are no modes.
+    NoModes,
     /// Once a process has ended with requests under way, nothing ends any more.
     AbandonedForGood,
 }

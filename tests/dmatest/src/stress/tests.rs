@@ -5,6 +5,7 @@ use crate::fake::{Fake, Fault};
 
 fn options(change: impl FnOnce(&mut StressOptions)) -> StressOptions {
     let mut options = StressOptions {
+        mode: crate::mode::ModeOptions::default(),
         requests: None,
         duration: None,
         depth: 8,

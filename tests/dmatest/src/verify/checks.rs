@@ -4,6 +4,7 @@ use abi::info::{DeviceKind, InterruptKind};
 use abi::ioctl;
 
 use super::model::Model;
+use super::modes::modes;
 use super::{Check, expected_answer};
 use crate::device::{Device, Direction, query_info, query_statistics};
 use crate::error::{Error, Win32Error};
@@ -20,7 +21,7 @@ const LONGEST: u64 = 4096 * 4096;
 const AT_ONCE: usize = 16;
 
 /// Names and checks.
-pub(super) fn all<'d, D: Device>() -> [Check<Model<'d, D>>; 9] {
+pub(super) fn all<'d, D: Device>() -> [Check<Model<'d, D>>; 10] {
     [
         ("info", info),
         ("control", control),
@@ -30,6 +31,7 @@ pub(super) fn all<'d, D: Device>() -> [Check<Model<'d, D>>; 9] {
         ("limits", limits),
         ("at once", at_once),
         ("order", order),
+        ("modes", modes),
         ("statistics", statistics),
     ]
 }
@@ -272,7 +274,7 @@ fn statistics<D: Device>(model: &mut Model<'_, D>) -> Result<(), Error> {
     })
 }
 
-fn require(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), Error> {
+pub(super) fn require(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), Error> {
     if holds {
         Ok(())
     } else {
