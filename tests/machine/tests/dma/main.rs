@@ -14,6 +14,7 @@ mod common_buffer;
 mod completion;
 mod enabler;
 mod request;
+mod reserve;
 mod states;
 mod transfer;
 mod waiting;
@@ -30,5 +31,6 @@ fn main() -> ExitCode {
     let suite = request::add(suite);
     let suite = transfer::add(suite);
     let suite = waiting::add(suite);
+    let suite = reserve::add(suite);
     common_buffer::add(suite).main()
 }

@@ -1,7 +1,4 @@
-//! Transactions that wait for map registers: cancelling, immediate execution, reservations.
-
-use std::ptr;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+//! Transactions that wait for map registers: cancelling, immediate execution.
 
 use harness::Suite;
 use machine::ddi;
@@ -13,8 +10,8 @@ use crate::bench::{
 };
 
 /// Map registers of the machine, and a buffer that needs them all.
-const REGISTERS: u32 = 4;
-const SPAN: (usize, usize) = (1, 3 * PAGE);
+pub const REGISTERS: u32 = 4;
+pub const SPAN: (usize, usize) = (1, 3 * PAGE);
 
 pub fn add(suite: Suite) -> Suite {
     suite
@@ -29,10 +26,6 @@ pub fn add(suite: Suite) -> Suite {
             "immediate_execution_may_fail_between_two_transfers",
             immediate_between,
         )
-        .passes("arguments_of_reservations_are_checked", arguments)
-        .passes("reserved_map_registers_outlive_transactions", reserved)
-        .passes("reserved_map_registers_limit_a_transfer", few_reserved)
-        .passes("a_waiting_reservation_can_be_cancelled", reservation)
         .passes("version_2_ignores_what_is_for_version_3", version_2)
         .passes(
             "version_2_does_not_cancel_what_waits",
@@ -40,7 +33,7 @@ pub fn add(suite: Suite) -> Suite {
         )
 }
 
-fn scarce(test: impl FnOnce(WDFDEVICE) + Send + 'static) {
+pub fn scarce(test: impl FnOnce(WDFDEVICE) + Send + 'static) {
     bench::configured(
         Box::new(|config| config.hal.map_registers = REGISTERS),
         test,
@@ -48,7 +41,7 @@ fn scarce(test: impl FnOnce(WDFDEVICE) + Send + 'static) {
 }
 
 /// Two transactions of an enabler, each with a buffer that needs all map registers; the first one has them.
-fn two(device: WDFDEVICE, profile: WDF_DMA_PROFILE) -> [(WDFDMATRANSACTION, Buffer); 2] {
+pub fn two(device: WDFDEVICE, profile: WDF_DMA_PROFILE) -> [(WDFDMATRANSACTION, Buffer); 2] {
     two_of(device, version3(profile, 3 * PAGE))
 }
 
@@ -60,7 +53,7 @@ fn two_of(device: WDFDEVICE, config: WDF_DMA_ENABLER_CONFIG) -> [(WDFDMATRANSACT
     two
 }
 
-fn finish(transaction: WDFDMATRANSACTION) {
+pub fn finish(transaction: WDFDMATRANSACTION) {
     assert_eq!(bench::report(transaction, Report::Full), DONE);
     bench::release(transaction);
 }
@@ -138,7 +131,7 @@ fn deferred() {
     );
 }
 
-fn set_immediate(transaction: WDFDMATRANSACTION) {
+pub fn set_immediate(transaction: WDFDMATRANSACTION) {
     unsafe { ddi!(WdfDmaTransactionSetImmediateExecution(transaction, 1)) };
 }
 
@@ -193,115 +186,6 @@ fn immediate_between() {
     });
 }
 
-/// Calls of EvtReserveDma.
-static RESERVED: AtomicUsize = AtomicUsize::new(0);
-
-unsafe extern "win64" fn count(_transaction: WDFDMATRANSACTION, _context: PVOID) {
-    assert_eq!(
-        machine_nt::exports::KeGetCurrentIrql(),
-        DISPATCH_LEVEL as KIRQL
-    );
-    RESERVED.fetch_add(1, Relaxed);
-}
-
-fn reserve(
-    transaction: WDFDMATRANSACTION,
-    direction: WDF_DMA_DIRECTION,
-    registers: u32,
-) -> NTSTATUS {
-    unsafe {
-        ddi!(WdfDmaTransactionAllocateResources(
-            transaction,
-            direction,
-            registers,
-            Some(count),
-            ptr::null_mut()
-        ))
-    }
-}
-
-fn free(transaction: WDFDMATRANSACTION) {
-    unsafe { ddi!(WdfDmaTransactionFreeResources(transaction)) };
-}
-
-fn arguments() {
-    bench::run(|device| {
-        for (config, direction, status) in [
-            (
-                version3(LIST64, PAGE),
-                TO_DEVICE,
-                STATUS_INVALID_DEVICE_REQUEST,
-            ),
-            (
-                enabler_config(PACKET64, PAGE),
-                TO_DEVICE,
-                STATUS_INVALID_DEVICE_REQUEST,
-            ),
-            (version3(PACKET64, PAGE), 2, STATUS_INVALID_PARAMETER),
-            (version3(PACKET64, PAGE), FROM_DEVICE, STATUS_SUCCESS),
-        ] {
-            let transaction = bench::transaction(bench::enabler(device, config));
-            assert_eq!(reserve(transaction, direction, 1), status);
-            if nt_success(status) {
-                free(transaction);
-            }
-        }
-        assert_eq!(RESERVED.load(Relaxed), 1);
-    });
-}
-
-fn reserved() {
-    scarce(|device| {
-        let enabler = bench::enabler(device, version3(PACKET64, 3 * PAGE));
-        let (owner, other) = (bench::transaction(enabler), bench::transaction(enabler));
-        let buffer = Buffer::chain(&[SPAN]);
-        // As many as the buffer needs, which are all there are.
-        assert_eq!(bench::initialize(owner, &buffer, 3 * PAGE), STATUS_SUCCESS);
-        assert_eq!(reserve(owner, TO_DEVICE, 0), STATUS_SUCCESS);
-        assert_eq!(RESERVED.load(Relaxed), 1);
-        bench::begin(other, &buffer, 3 * PAGE);
-        for _ in 0..2 {
-            bench::begin(owner, &buffer, 3 * PAGE);
-            assert_eq!(bench::lengths(), [3 * PAGE]);
-            finish(owner);
-        }
-        assert!(bench::lengths().is_empty());
-        free(owner);
-        // What waited has them now.
-        assert_eq!(bench::lengths(), [3 * PAGE]);
-        finish(other);
-    });
-}
-
-/// A transfer ends with the last page there is a map register for.
-fn few_reserved() {
-    bench::run(|device| {
-        let enabler = bench::enabler(device, version3(PACKET64, 4 * PAGE));
-        let transaction = bench::transaction(enabler);
-        let buffer = Buffer::at(PAGE - 100, 4 * PAGE);
-        assert_eq!(reserve(transaction, TO_DEVICE, 2), STATUS_SUCCESS);
-        bench::begin(transaction, &buffer, 4 * PAGE);
-        assert_eq!(bench::report(transaction, Report::Full), MORE);
-        assert_eq!(bench::report(transaction, Report::Full), MORE);
-        assert_eq!(bench::report(transaction, Report::Full), DONE);
-        assert_eq!(bench::lengths(), [PAGE + 100, 2 * PAGE, PAGE - 100]);
-        free(transaction);
-    });
-}
-
-fn reservation() {
-    scarce(|device| {
-        let [(first, _), (second, _)] = &two(device, PACKET64);
-        assert_eq!(reserve(*second, TO_DEVICE, REGISTERS), STATUS_SUCCESS);
-        assert_eq!(RESERVED.load(Relaxed), 0);
-        assert!(bench::cancel(*second));
-        // It cannot reserve again: only deleting is left.
-        bench::delete(*second);
-        finish(*first);
-        assert_eq!(RESERVED.load(Relaxed), 0);
-    });
-}
-
 fn version_2() {
     bench::run(|device| {
         let transaction =
@@ -309,7 +193,7 @@ fn version_2() {
         let buffer = Buffer::at(0, PAGE);
         // Neither stops, in a state that version 3 would stop for.
         assert!(!bench::cancel(transaction));
-        free(transaction);
+        unsafe { ddi!(WdfDmaTransactionFreeResources(transaction)) };
         set_immediate(transaction);
         assert_eq!(bench::initialize(transaction, &buffer, 100), STATUS_SUCCESS);
         let context = unsafe { ddi!(WdfDmaTransactionWdmGetTransferContext(transaction)) };
