@@ -139,7 +139,8 @@ impl RingCard {
         }
         let status = match outcome {
             Ok(()) => status,
-            Err(fault) => fault.status(),
+            Err(Fault::Gone) => Fault::Gone.status(),
+            Err(_) => NtStatus::IO_DEVICE_ERROR,
         };
         for engine in self.engines() {
             engine.close(status);

@@ -1,9 +1,13 @@
 //! What goes wrong with the card on command.
 
+mod text;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use abi::card::Direction;
+
+pub use text::{NoFault, Planned};
 
 /// Something that a broken or lying card does. Each happens once, at its next opportunity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,7 +18,7 @@ mod timing;
 
 pub use bus::{Bus, BusError, Clock, HostMemory, Interrupts, Signalling};
 pub use card::{Card, Pace};
-pub use fault::{Fault, Faults};
+pub use fault::{Fault, Faults, NoFault, Planned};
 pub use function::{Function, MSIX_BAR, REGISTERS_BAR, config_space};
 pub use memory::{Memory, SizeError, Uncorrectable};
 pub use timing::Timing;

@@ -11,10 +11,9 @@ use dmatest::demo::DemoOptions;
 use dmatest::machine_device::MachineDevice;
 use dmatest::{Device, Direction, demo, query_info, query_statistics};
 use harness::Suite;
-use machine::inf::{RegistryData, RegistryValue};
-use machine::{Config, Device as Board, Interrupts, Phase};
+use machine::{Device as Board, Interrupts, Phase};
 
-use support::{CARDS, System, open, round_trip, verify_all};
+use support::{CARDS, System, open, parameter, round_trip, verify_all};
 
 /// A test, to be run in each system.
 type Test = (&'static str, fn(System));
@@ -114,15 +113,6 @@ fn interrupts_are_gathered_as_the_registry_says(system: System) {
             };
             assert!(gathered <= most, "{gathered} interrupts");
         });
-}
-
-/// Sets a value of the driver's parameters.
-fn parameter(config: &mut Config, name: &str, value: u32) {
-    config.registry.push(RegistryValue {
-        subkey: "Parameters".to_owned(),
-        name: name.to_owned(),
-        data: RegistryData::Dword(value),
-    });
 }
 
 fn it_says_what_it_is(system: System) {

@@ -24,13 +24,20 @@ macro_rules! tests {
     ($($test:ident)*) => { [$((stringify!($test), $test)),*] };
 }
 
-const EVERYWHERE: [Test; 22] = tests! {
-    a_hung_transfer_times_out_and_the_next_one_works
-    a_channel_that_does_not_answer_aborts_is_started_again
-    cancelled_while_the_card_hangs_it_is_aborted
+/// With a sound card.
+const EVERYWHERE: [Test; 5] = tests! {
     cancelled_at_any_time_it_ends_once
     cancelled_for_want_of_map_registers
     suspend_while_waiting_for_map_registers
+    reset_of_an_idle_card
+    pulled_out_with_requests_under_way
+};
+
+/// With a card that fails on command: one in this process.
+const FAILING: [Test; 17] = tests! {
+    a_hung_transfer_times_out_and_the_next_one_works
+    a_channel_that_does_not_answer_aborts_is_started_again
+    cancelled_while_the_card_hangs_it_is_aborted
     a_lost_interrupt_costs_time_only
     interrupts_too_many_do_no_harm
     a_lie_costs_the_card_a_reset
@@ -42,20 +49,25 @@ const EVERYWHERE: [Test; 22] = tests! {
     a_card_that_no_reset_brings_back_fails
     a_card_that_is_in_a_reset_when_it_is_started
     memory_that_cannot_be_read_is_an_error_of_the_request
-    reset_of_an_idle_card
     reset_ends_what_is_under_way
     suspend_with_a_hung_card
-    pulled_out_with_requests_under_way
     pulled_out_while_the_card_hangs
 };
 
 fn main() -> ExitCode {
-    // A card in another process does not fail on command.
+    let named = |system: System, (name, test): Test| {
+        let name = format!("{}::{name}", system.name);
+        (name, system, test)
+    };
     CARDS
         .into_iter()
-        .filter(|system| system.board == Board::Card)
         .flat_map(|system| {
-            EVERYWHERE.map(|(name, test)| (format!("{}::{name}", system.name), system, test))
+            let failing = match system.board {
+                Board::Card => &FAILING[..],
+                _ => &[],
+            };
+            let tests = EVERYWHERE.iter().chain(failing);
+            tests.map(move |test| named(system, *test))
         })
         .fold(
             Suite::new().limit(Duration::from_secs(120)),
@@ -124,7 +136,7 @@ fn cancelled_while_the_card_hangs_it_is_aborted(system: System) {
 
 /// Whenever the cancel comes, the request ends once: done, or cancelled.
 fn cancelled_at_any_time_it_ends_once(system: System) {
-    system.run(|machine, device| {
+    system.run(move |machine, device| {
         let mut seen = [false; 2];
         for microseconds in 0..60 {
             let requests = [Direction::Write, Direction::Read].map(|way| begin(device, way));
@@ -146,7 +158,8 @@ fn cancelled_at_any_time_it_ends_once(system: System) {
                 }
             }
         }
-        assert!(seen[0], "none is done");
+        // How far a server gets meanwhile is its own affair.
+        assert!(seen[0] || system.board != Board::Card, "none is done");
         in_order(device);
     });
 }
@@ -334,7 +347,8 @@ fn fails_for_want_of_a_reset(system: System, endless: usize) {
         faults(machine).arm(Fault::Tag(ToCard, 1));
         let requests: Vec<_> = (0..4).map(|_| begin(&device, Direction::Write)).collect();
         for request in requests {
-            assert!(result(request).is_err());
+            let ended = result(request);
+            assert!([IO_DEVICE, ABORTED].contains(&ended), "{ended:?}");
         }
         machine.settle();
         assert_eq!(machine.phase(), Some(Phase::SurpriseRemoved));

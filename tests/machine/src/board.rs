@@ -155,7 +155,9 @@ impl Plugged {
 /// The card in the device's slot, over vfio-user.
 fn served_card(config: &Config, memory: MemoryConfig) -> VfioUserConfig {
     let server = match &config.card_server {
-        CardServer::Start(program) => VfioUserServer::card(program.clone(), config.card.memory),
+        CardServer::Start(program) => {
+            VfioUserServer::card(program.clone(), config.card.memory, &config.server_faults)
+        }
         CardServer::Connect(socket) => VfioUserServer::Connect(socket.clone()),
     };
     VfioUserConfig {

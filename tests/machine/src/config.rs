@@ -132,6 +132,9 @@ pub struct Config {
     pub card: CardConfig,
     /// Who serves the card, if it is [`Device::CardVfioUser`].
     pub card_server: CardServer,
+    /// What goes wrong with the card of a server that is started, as its option `--fault` takes it. A card in this process
+    /// fails by [`Machine::card_faults`](crate::Machine::card_faults).
+    pub server_faults: Vec<String>,
     /// Whether the session is recorded or replayed.
     pub session: Session,
     /// The QEMU program: a path, or a name looked up in `PATH`.
@@ -179,6 +182,7 @@ impl Config {
             device: Device::default(),
             card: CardConfig::default(),
             card_server: CardServer::default(),
+            server_faults: Vec::new(),
             session: Session::default(),
             qemu: "qemu-system-x86_64".into(),
             neighbour: false,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use card::Planned;
 use card_vfio_user::Server;
 use clap::Parser;
 
@@ -19,6 +20,10 @@ struct Options {
     /// Serve one client after the other, with the same card, instead of a single one.
     #[arg(long)]
     forever: bool,
+    /// What goes wrong with the card, as NAME[=CHANNEL[:NUMBER]][@SKIP]: `hang=to-card`, `tag=from-card:1@3`. Each happens
+    /// once, after so many opportunities.
+    #[arg(long = "fault", value_name = "FAULT", value_delimiter = ',')]
+    faults: Vec<Planned>,
 }
 
 fn main() -> Result<()> {
@@ -26,6 +31,10 @@ fn main() -> Result<()> {
     let memory = options.memory.saturating_mul(1 << 20);
     let server = Server::new(&options.socket, memory, Server::TIMING)
         .with_context(|| format!("cannot serve at {}", options.socket.display()))?;
+    let faults = server.faults();
+    for planned in &options.faults {
+        faults.arm_after(planned.fault, planned.skip);
+    }
     loop {
         let served = server.serve();
         if !options.forever {

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use abi::card::{MSIX_LENGTH, REGISTERS_LENGTH};
 use card::{
-    BusError, Card, Clock, Function, HostMemory, MSIX_BAR, REGISTERS_BAR, Signalling, SizeError,
-    Timing,
+    BusError, Card, Clock, Faults, Function, HostMemory, MSIX_BAR, REGISTERS_BAR, Signalling,
+    SizeError, Timing,
 };
 use pci_config::ConfigSpace;
 use thiserror::Error;
@@ -79,6 +79,12 @@ impl Server {
                 ends: AtomicBool::new(false),
             }),
         })
+    }
+
+    /// How the card is broken.
+    #[must_use]
+    pub fn faults(&self) -> Faults {
+        self.shared.lock().card.faults()
     }
 
     /// Serves one client until it closes its connection. The card's memory is kept for the next one.

@@ -12,6 +12,7 @@ use abi::statistics::Statistics;
 use dmatest::machine_device::MachineDevice;
 use dmatest::pattern::{Pattern, difference};
 use dmatest::{Device, Direction, query_info, query_statistics, verify};
+use machine::inf::{RegistryData, RegistryValue};
 use machine::nt_sys::GUID;
 use machine::user::{Overlapped, Token, Win32Error};
 use machine::{CardServer, Config, Device as Board, DriverSource, Interrupts, Machine, Mode};
@@ -139,6 +140,15 @@ impl System {
 
     /// Runs `test` in a machine whose device has not been started; then the driver is unloaded, with all checks.
     pub fn run_machine(self, test: impl FnOnce(&Machine) + 'static) {
+        self.run_machine_with(|_| {}, test);
+    }
+
+    /// The same with a configuration that the test knows.
+    pub fn run_machine_with(
+        self,
+        configure: impl FnOnce(&mut Config),
+        test: impl FnOnce(&Machine) + 'static,
+    ) {
         let mut config = Config::new(DriverSource::Image(self.image.path()));
         config.device = self.board;
         if self.board == Board::CardVfioUser {
@@ -150,6 +160,7 @@ impl System {
             config = config.free_running();
         }
         (self.configure)(&mut config);
+        configure(&mut config);
         machine::run(config, move |machine| {
             test(machine);
             machine.shut_down();
@@ -165,6 +176,15 @@ impl System {
             test(machine, &device);
         });
     }
+}
+
+/// Sets a value of the driver's parameters.
+pub fn parameter(config: &mut Config, name: &str, value: u32) {
+    config.registry.push(RegistryValue {
+        subkey: "Parameters".to_owned(),
+        name: name.to_owned(),
+        data: RegistryData::Dword(value),
+    });
 }
 
 /// Opens the device as an administrator.

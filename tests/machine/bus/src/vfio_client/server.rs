@@ -29,9 +29,13 @@ pub enum VfioUserServer {
 }
 
 impl VfioUserServer {
-    /// The server of this project's card, which is started, with so many bytes of card memory: whole mebibytes.
-    pub fn card(program: PathBuf, memory: u64) -> Self {
-        let arguments = vec!["--memory".into(), (memory >> 20).to_string().into()];
+    /// The server of this project's card, which is started, with so many bytes of card memory, whole mebibytes; and with
+    /// these faults, as its command line has them.
+    pub fn card(program: PathBuf, memory: u64, faults: &[String]) -> Self {
+        let mut arguments = vec!["--memory".into(), (memory >> 20).to_string().into()];
+        for fault in faults {
+            arguments.extend(["--fault".into(), fault.into()]);
+        }
         Self::Start { program, arguments }
     }
 

@@ -29,7 +29,7 @@ fn program() -> PathBuf {
 
 /// The card with the usual memory, in a server that is started.
 fn own() -> VfioUserConfig {
-    served_by(VfioUserServer::card(program(), MEMORY_DEFAULT))
+    served_by(VfioUserServer::card(program(), MEMORY_DEFAULT, &[]))
 }
 
 fn served_by(server: VfioUserServer) -> VfioUserConfig {
@@ -259,7 +259,7 @@ fn memory_that_is_not_there_is_a_bus_error_that_the_card_reports() {
 
 #[test]
 fn a_missing_server_says_how_it_is_made() {
-    let server = VfioUserServer::card("/nowhere/card-vfio-user".into(), MEMORY_DEFAULT);
+    let server = VfioUserServer::card("/nowhere/card-vfio-user".into(), MEMORY_DEFAULT, &[]);
     let config = served_by(server);
     let error = VfioUserBoard::start(&config).err().expect("an error");
     assert_eq!(
@@ -280,7 +280,7 @@ fn a_socket_that_nobody_listens_at_is_named() {
 
 #[test]
 fn a_server_that_ends_or_says_nothing_is_reported_with_its_words() {
-    let config = served_by(VfioUserServer::card(program(), 1 << 40));
+    let config = served_by(VfioUserServer::card(program(), 1 << 40, &[]));
     let error = VfioUserBoard::start(&config).err().expect("an error");
     let BoardError::Exited {
         status: Some(status),
