@@ -1,12 +1,13 @@
 //! One ring card: how it is set up, started, powered and stopped.
 
+use core::num::NonZeroUsize;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use abi::card::Direction;
 use abi::card::register::Moderation;
 use kmdf::bus::{BusInterface, ResetInterface};
 use kmdf::device::{DeviceEvents, RequestKind};
-use kmdf::dma::{Enabler, EnablerConfig, PowerEvents, Profile};
+use kmdf::dma::{Enabler, EnablerConfig, PowerEvents, Profile, Shape};
 use kmdf::driver::Driver;
 use kmdf::interrupt::Signal;
 use kmdf::log::{self, LogFailure};
@@ -38,6 +39,8 @@ pub(crate) struct RingCard {
     /// The hardware, between `EvtDevicePrepareHardware` and `EvtDeviceReleaseHardware`.
     pub(super) started: Rundown<Started>,
     pub(super) enabler: Enabler,
+    /// How requests are split into transfers.
+    pub(super) shape: Shape,
     pub(super) interrupts: Interrupts,
     /// Looks after time limits while transfers are in flight.
     pub(super) watchdog: Timer,
@@ -102,9 +105,10 @@ impl RingCard {
         let device = init.create::<Self>().or_log(c"creating the device")?;
         device.set_alignment_requirement(0);
         let enabler = Enabler::create(&device, &DMA).or_log(c"creating the DMA enabler")?;
-        let to_card = Engine::create(Direction::ToCard, &enabler)
+        let shape = shape(driver);
+        let to_card = Engine::create(Direction::ToCard, &enabler, shape)
             .or_log(c"creating the channel to the card")?;
-        let from_card = Engine::create(Direction::FromCard, &enabler)
+        let from_card = Engine::create(Direction::FromCard, &enabler, shape)
             .or_log(c"creating the channel from the card")?;
         let writes =
             add_transfers(&device, RequestKind::Write).or_log(c"creating the queue of writes")?;
@@ -121,6 +125,7 @@ impl RingCard {
             from_card,
             started: Rundown::new(),
             enabler,
+            shape,
             interrupts,
             watchdog,
             watched: AtomicBool::new(false),
@@ -168,6 +173,16 @@ fn moderation(driver: Driver) -> Moderation {
         value(kmdf::wide!("ModerationCount")),
         value(kmdf::wide!("ModerationTime")),
     )
+}
+
+/// What the registry says about how requests are split into transfers.
+fn shape(driver: Driver) -> Shape {
+    let value = |name| driver.parameter(name).unwrap_or(0);
+    if value(kmdf::wide!("SingleTransfers")) != 0 {
+        return Shape::Whole;
+    }
+    let most = NonZeroUsize::new(value(kmdf::wide!("TransferLength")) as usize);
+    most.map_or(Shape::AsGranted, Shape::AtMost)
 }
 
 /// A direction's queue hands out as many requests as its channel has slots.

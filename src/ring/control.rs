@@ -53,7 +53,7 @@ impl Controlled for RingCard {
             interrupt_kind: interrupt_kind(started.signal) as u32,
             memory_size: memory.size(),
             maximum_request: memory.limit(),
-            maximum_transfer: u32::try_from(granted).unwrap_or(u32::MAX),
+            maximum_transfer: u32::try_from(self.shape.longest(granted)).unwrap_or(u32::MAX),
             transfers_in_flight: 2 * SLOTS,
             address_bits: DMA.address_bits(),
             hardware_identity: started.registers.identity(),

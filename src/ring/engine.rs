@@ -7,7 +7,7 @@ use abi::card::ring::{Descriptor, DescriptorFlags};
 use abi::card::{Direction, register::Moderation};
 use abi::window::Span;
 use kmdf::clock::Moment;
-use kmdf::dma::{Channel, Enabler, Executing, ScatterGather, Transaction};
+use kmdf::dma::{Channel, Enabler, Executing, ScatterGather, Shape, Transaction};
 use kmdf::request::RequestKey;
 use kmdf::slot::Knock;
 use kmdf::spinlock::SpinLock;
@@ -60,9 +60,9 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// Makes the channel's memory and transactions. PASSIVE_LEVEL.
-    pub(super) fn create(direction: Direction, enabler: &Enabler) -> Result<Self> {
+    pub(super) fn create(direction: Direction, enabler: &Enabler, shape: Shape) -> Result<Self> {
         let rings = Rings::create(enabler)?;
-        let slots = create_slots(enabler)?;
+        let slots = create_slots(enabler, shape)?;
         Ok(Self {
             direction,
             rings,
@@ -237,7 +237,7 @@ impl Engine {
 }
 
 /// A slot's channel each, with a transaction of its own.
-fn create_slots(enabler: &Enabler) -> Result<Vec<Channel<Flight>>> {
+fn create_slots(enabler: &Enabler, shape: Shape) -> Result<Vec<Channel<Flight>>> {
     let mut slots = Vec::new();
     slots
         .try_reserve_exact(SLOTS as usize)
@@ -245,7 +245,7 @@ fn create_slots(enabler: &Enabler) -> Result<Vec<Channel<Flight>>> {
     // Not by pushing: the image would contain the path on which a vector grows, and that can panic.
     let mut filled = 0;
     for place in slots.spare_capacity_mut().iter_mut().take(SLOTS as usize) {
-        place.write(Channel::new(enabler.create_transaction()?));
+        place.write(Channel::new(enabler.create_transaction()?).shaped(shape));
         filled += 1;
     }
     // SAFETY: so many have been written.

@@ -152,6 +152,8 @@ functions! {
     fn WdfDmaTransactionDmaCompletedFinal(transaction: WDFDMATRANSACTION, length: usize, status: *mut NTSTATUS) -> BOOLEAN = PFN_WDFDMATRANSACTIONDMACOMPLETEDFINAL[WdfDmaTransactionDmaCompletedFinalTableIndex];
     fn WdfDmaTransactionRelease(transaction: WDFDMATRANSACTION) -> NTSTATUS = PFN_WDFDMATRANSACTIONRELEASE[WdfDmaTransactionReleaseTableIndex];
     fn WdfDmaTransactionSetImmediateExecution(transaction: WDFDMATRANSACTION, immediate: BOOLEAN) = PFN_WDFDMATRANSACTIONSETIMMEDIATEEXECUTION[WdfDmaTransactionSetImmediateExecutionTableIndex];
+    fn WdfDmaTransactionSetMaximumLength(transaction: WDFDMATRANSACTION, length: usize) = PFN_WDFDMATRANSACTIONSETMAXIMUMLENGTH[WdfDmaTransactionSetMaximumLengthTableIndex];
+    fn WdfDmaTransactionSetSingleTransferRequirement(transaction: WDFDMATRANSACTION, required: BOOLEAN) = PFN_WDFDMATRANSACTIONSETSINGLETRANSFERREQUIREMENT[WdfDmaTransactionSetSingleTransferRequirementTableIndex];
     fn WdfDmaTransactionAllocateResources(transaction: WDFDMATRANSACTION, direction: WDF_DMA_DIRECTION, registers: ULONG, reserve: PFN_WDF_RESERVE_DMA, context: PVOID) -> NTSTATUS = PFN_WDFDMATRANSACTIONALLOCATERESOURCES[WdfDmaTransactionAllocateResourcesTableIndex];
     fn WdfDmaTransactionFreeResources(transaction: WDFDMATRANSACTION) = PFN_WDFDMATRANSACTIONFREERESOURCES[WdfDmaTransactionFreeResourcesTableIndex];
     fn WdfDmaTransactionSetDeviceAddressOffset(transaction: WDFDMATRANSACTION, offset: ULONG) = PFN_WDFDMATRANSACTIONSETDEVICEADDRESSOFFSET[WdfDmaTransactionSetDeviceAddressOffsetTableIndex];

@@ -8,6 +8,7 @@
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use super::reserve::Resources;
+use super::shape::Shape;
 use super::transaction::{
     DmaEvents, Ended, Executing, Handle, Idle, Initialized, Progress, Refused, Transaction,
 };
@@ -23,6 +24,8 @@ pub struct Channel<R> {
     pub(super) slot: Slot<Transaction<Idle>, R, (CancelledRequest, Outcome)>,
     pub(super) handle: Handle,
     pub(super) resources: Resources,
+    /// How they are split into transfers.
+    shape: Shape,
     /// The request that is being worked on, 0 if there is none.
     request: AtomicUsize,
 }
@@ -79,8 +82,15 @@ impl<R> Channel<R> {
             slot: Slot::new(transaction),
             handle,
             resources: Resources::default(),
+            shape: Shape::default(),
             request: AtomicUsize::new(0),
         }
+    }
+
+    /// The same with requests that are split another way.
+    #[must_use]
+    pub fn shaped(self, shape: Shape) -> Self {
+        Self { shape, ..self }
     }
 
     /// Whether no request is being worked on. Any IRQL.
@@ -128,8 +138,10 @@ impl<R> Channel<R> {
                 return Some(Concluded::refused(request, status));
             }
         };
+        self.shape.require(&transaction);
         match transaction.initialize::<T>(request, direction) {
             Ok(transaction) => {
+                self.shape.limit(&transaction);
                 self.resources.prepare(&transaction);
                 prepare(&transaction);
                 self.execute(transaction, word)

@@ -7,6 +7,7 @@ mod looped;
 mod mdl;
 mod reserve;
 mod scatter_gather;
+mod shape;
 mod system;
 mod transaction;
 
@@ -16,6 +17,7 @@ pub use enabler::{Enabler, EnablerConfig, PowerEvents, Profile};
 pub use looped::{LoopedEvents, LoopedTransfer};
 pub use reserve::{Reservation, Reserved};
 pub use scatter_gather::{BusAddress, Element, ScatterGather};
+pub use shape::Shape;
 pub use system::{
     ChannelAdapter, Connection, Connections, SystemChannel, SystemDmaEvents, SystemEnabler,
     TransferEnd,
