@@ -40,7 +40,8 @@ const RECEIVE: DmaConnection = DmaConnection {
     width: 4,
 };
 
-/// A board with nothing but this device and the system DMA controller that serves it. The device fails as `faults` is told.
+/// A board with nothing but this device and the system DMA controller that serves it. Both fail as `faults` is
+/// told.
 ///
 /// # Errors
 /// Guest memory cannot be had.
@@ -62,7 +63,7 @@ pub fn board(
         },
     };
     let device = Fifo::new(wiring, faults.clone());
-    LocalBoard::with_platform(memory, vec![(description, Box::new(device))])
+    LocalBoard::with_platform(memory, vec![(description, Box::new(device))], faults)
 }
 
 /// What the registers hold after power-on and after a reset.
@@ -276,14 +277,14 @@ impl Fifo {
         Err(BusError)
     }
 
-    /// A side's count is set.
-    fn begin(&mut self, way: Way, count: u32) {
+    /// `bytes` have passed a side's data register: it may say too early that it is done.
+    fn pass(&mut self, way: Way, bytes: u8) {
         let (side, done) = match way {
             Way::Transmit => (&mut self.tx, Causes::TX_DONE),
             Way::Receive => (&mut self.rx, Causes::RX_DONE),
         };
-        side.begin(count);
-        if count > 0 && self.faults.counts(way) {
+        side.pass(bytes);
+        if side.counting && side.count > 0 && self.faults.is_early(way) {
             side.counting = false;
             self.causes |= done;
         }
@@ -302,7 +303,7 @@ impl Fifo {
                 *place = byte;
             }
         }
-        self.rx.pass(size);
+        self.pass(Way::Receive, size);
         if self.rx.count == 0 && std::mem::take(&mut self.rx.counting) {
             self.causes |= Causes::RX_DONE;
         }
@@ -317,7 +318,7 @@ impl Fifo {
             let bytes = value.to_le_bytes();
             self.tx.bytes.extend(&bytes[..usize::from(size)]);
         }
-        self.tx.pass(size);
+        self.pass(Way::Transmit, size);
         Ok(())
     }
 
@@ -359,8 +360,8 @@ impl Fifo {
             o if o == CAUSES_ENABLE.offset() => self.enabled = Causes::from_bits_retain(value),
             o if o == TX_THRESHOLD.offset() => self.tx.threshold = value.min(DEPTH - 8),
             o if o == RX_THRESHOLD.offset() => self.rx.threshold = value.min(DEPTH - 8),
-            o if o == TX_COUNT.offset() => self.begin(Way::Transmit, value),
-            o if o == RX_COUNT.offset() => self.begin(Way::Receive, value),
+            o if o == TX_COUNT.offset() => self.tx.begin(value),
+            o if o == RX_COUNT.offset() => self.rx.begin(value),
             o if o == LINE_PERIOD.offset() => self.period = value.max(1),
             o if o == PATTERN_SEED.offset() => {
                 self.pattern = Pattern {

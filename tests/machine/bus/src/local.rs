@@ -13,8 +13,9 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::fifo::Faults;
 use crate::platform::{Peripheral, PlatformDevice};
-use crate::system_dma::{DmaCapabilities, DmaController, DmaEnd, DmaProgram};
+use crate::system_dma::{DmaCapabilities, DmaController, DmaEnd, DmaProgram, DmaStop};
 use crate::{
     Board, BoardError, BoardEvent, Device, FunctionAddress, Iommu, MemoryConfig, Message,
     PhysicalMemory, Waited, q35,
@@ -73,9 +74,10 @@ impl LocalBoard {
     pub fn with_platform(
         memory: &MemoryConfig,
         devices: Vec<(PlatformDevice, Box<dyn Peripheral>)>,
+        faults: &Faults,
     ) -> Result<Self, BoardError> {
         let board = Self::new(memory, Vec::new())?;
-        board.lock().platform = Platform::new(devices, Some(Controller::default()));
+        board.lock().platform = Platform::new(devices, Some(Controller::new(faults.clone())));
         Ok(board)
     }
 
@@ -308,8 +310,8 @@ impl DmaController for LocalBoard {
         self.with_controller(|controller, now| controller.start(channel, program, now));
     }
 
-    fn stop(&self, channel: u32) -> bool {
-        self.with_controller(|controller, _| controller.stop(channel))
+    fn stop(&self, channel: u32) -> DmaStop {
+        self.with_controller(|controller, now| controller.stop(channel, now))
     }
 
     fn is_running(&self, channel: u32) -> bool {

@@ -52,6 +52,19 @@ pub enum DmaEnd {
     Period,
     /// The device or memory answered with an error; the channel is idle.
     Error,
+    /// It was stopped, and has stopped later.
+    Stopped,
+}
+
+/// What stopping a channel comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DmaStop {
+    /// It was not running.
+    Idle,
+    /// It has stopped.
+    Stopped,
+    /// It goes on for a while, and then reports an end.
+    Later,
 }
 
 /// A system DMA controller.
@@ -64,8 +77,8 @@ pub trait DmaController {
     /// Starts an idle channel.
     fn start(&self, channel: u32, program: DmaProgram);
 
-    /// Stops a channel; whether it was running.
-    fn stop(&self, channel: u32) -> bool;
+    /// Stops a channel.
+    fn stop(&self, channel: u32) -> DmaStop;
 
     /// Whether a channel is running.
     fn is_running(&self, channel: u32) -> bool;

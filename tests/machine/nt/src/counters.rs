@@ -61,6 +61,10 @@ counters! {
     irps_issued,
     /// IRPs completed back to their originator.
     irps_completed,
+    /// DMA adapters that drivers and the framework got.
+    dma_adapters,
+    /// DMA adapters that were given back.
+    dma_adapters_put,
     /// DMA transfers programmed (an adapter mapped a range for a device).
     dma_transfers,
     /// Bytes mapped for DMA.

@@ -8,11 +8,12 @@ use abi::fifo::{CONTROL, Control};
 use harness::{Suite, bug_check};
 use machine::ddi;
 use machine::nt_sys::*;
+use machine::{Device, FifoFault, Machine};
 
 use crate::bench::{self, Buffer, PAGE, Report, TO_DEVICE};
 use crate::fifo::{
-    self, Event, Fifo, begin, delay, events, events_of, filled, has_ended, initialize, prepare,
-    wait_until,
+    self, Event, Fifo, Hooks, begin, delay, events, events_of, filled, has_ended, initialize,
+    prepare, wait_until,
 };
 
 pub fn add(suite: Suite) -> Suite {
@@ -24,6 +25,12 @@ pub fn add(suite: Suite) -> Suite {
         )
         .passes("stopped_while_it_is_mapped", mapped)
         .passes("stopped_while_it_runs", running)
+        .passes("a_channel_may_stop_later", later)
+        .stops(
+            "completed_before_the_channel_has_stopped",
+            bug_check(0xE6).p1(0x23),
+            completed_too_soon,
+        )
         .passes("stopped_between_two_transfers", between)
         .passes("stopped_after_the_last_transfer", after_the_last)
         .passes("stopped_by_the_program_routine", while_programming)
@@ -154,6 +161,42 @@ fn running() {
         assert!(moved > 0 && moved < PAGE, "{moved:#x}");
         assert_eq!(events_of(write)[1..], CANCELLED);
         bench::release(write);
+    });
+}
+
+/// Runs `test` on a machine whose controller takes 100 us to stop a channel.
+fn slowly(test: fn(&Fifo)) {
+    let user = |machine: &Machine| {
+        let faults = machine.fifo_faults().expect("the device is the FIFO");
+        faults.arm(FifoFault::SlowStop(100_000));
+        machine.start().expect("the device starts");
+        machine.shut_down();
+    };
+    let hooks = Hooks::default();
+    fifo::on_machine(Device::FifoWithoutInterrupt, hooks, test, user);
+}
+
+/// It is reported when it has stopped, not when it is told to.
+fn later() {
+    slowly(|fifo| {
+        let (write, out) = writer(fifo);
+        begin(write, &out, 2 * PAGE, true);
+        delay(10);
+        stop(write);
+        delay(50);
+        assert!(!has_ended(write));
+        wait_until(|| has_ended(write));
+        assert_eq!(events_of(write)[1..], CANCELLED);
+        bench::release(write);
+    });
+}
+
+fn completed_too_soon() {
+    slowly(|fifo| {
+        let (write, out) = writer(fifo);
+        begin(write, &out, PAGE, true);
+        stop(write);
+        fifo::report(write, Report::Final(0));
     });
 }
 

@@ -7,6 +7,7 @@ use harness::Suite;
 use machine::nt_sys::*;
 use machine::{Device, MachineError};
 use machine_hal::pnp::PnpError;
+use machine_nt::counters;
 
 use crate::bench::{self, PAGE};
 use crate::fifo::{self, Fifo, Hooks, SYSTEM_DUPLEX};
@@ -15,6 +16,10 @@ pub fn add(suite: Suite) -> Suite {
     suite
         .passes("a_device_is_stopped_and_started_again_and_again", recreated)
         .passes("a_device_that_is_pulled_out_answers_no_more", pulled_out)
+        .passes(
+            "an_enabler_that_is_left_behind_keeps_its_adapters",
+            left_behind,
+        )
         .passes("m23_an_enabler_is_kept_over_a_stop", kept)
 }
 
@@ -52,6 +57,7 @@ fn recreated() {
             machine.suspend().expect("sleeps");
             machine.resume().expect("wakes up");
             assert_eq!(PREPARED.load(Relaxed), 4);
+            assert_eq!(adapters(), 2);
             machine.shut_down();
         },
     );
@@ -83,6 +89,34 @@ fn pulled_out() {
             machine.surprise_remove().expect("it is pulled out");
             assert_eq!(GONE.load(Relaxed), u32::MAX as usize);
             machine.shut_down();
+        },
+    );
+}
+
+/// Adapters that were not given back.
+fn adapters() -> u64 {
+    let counters = counters::counters();
+    counters.dma_adapters.get() - counters.dma_adapters_put.get()
+}
+
+/// Nothing says so before the device is removed, when the framework deletes them all.
+fn left_behind() {
+    let hooks = Hooks {
+        prepare: Some(create),
+        ..Hooks::default()
+    };
+    fifo::on_machine(
+        Device::Fifo,
+        hooks,
+        |_| {},
+        |machine| {
+            machine.start().expect("the device starts");
+            for stops in 1..4 {
+                machine.rebalance().expect("and starts again");
+                assert_eq!(adapters(), 2 * (stops + 1));
+            }
+            machine.remove().expect("removed");
+            assert_eq!(adapters(), 0);
         },
     );
 }

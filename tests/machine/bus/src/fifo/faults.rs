@@ -1,4 +1,4 @@
-//! What goes wrong with the peripheral on command.
+//! What goes wrong with the peripheral, and with the controller that serves it, on command.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,15 +11,17 @@ pub enum Way {
     Receive,
 }
 
-/// Something that a broken peripheral does. Each happens once, at its next opportunity.
+/// Something that a broken peripheral or controller does. Each happens once, at its next opportunity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Once so many more bytes have passed the side's data register, an access to it is answered with a bus error. That
     /// is an error of the controller's transfer.
     BusError(Way, u32),
-    /// The side says that it is done as soon as its count is set, before the controller has moved anything, and does not
-    /// say so when it is.
+    /// The side says that it is done when the first bytes of many have passed, while the controller is at work on the
+    /// others, and does not say so when it is.
     EarlyDone(Way),
+    /// A channel of the controller that is stopped goes on for so many nanoseconds before it stops.
+    SlowStop(u64),
 }
 
 /// The handle by which a peripheral is broken. Clones are of the same peripheral.
@@ -70,14 +72,27 @@ impl Faults {
         state.strike(due)
     }
 
-    /// A count is set: whether the side says at once that it is done.
-    pub(super) fn counts(&self, way: Way) -> bool {
+    /// Some bytes have passed, and more are to come: whether the side says that it is done.
+    pub(super) fn is_early(&self, way: Way) -> bool {
         let mut state = self.lock();
         let due = state
             .armed
             .iter()
             .position(|fault| *fault == Fault::EarlyDone(way));
         state.strike(due)
+    }
+
+    /// A channel that runs is stopped: how much later it does.
+    pub(crate) fn stops(&self) -> Option<u64> {
+        let mut state = self.lock();
+        let found = state.armed.iter().enumerate();
+        let (index, later) = found
+            .filter_map(|(index, fault)| match fault {
+                Fault::SlowStop(later) => Some((index, *later)),
+                _ => None,
+            })
+            .next()?;
+        state.strike(Some(index)).then_some(later)
     }
 }
 
@@ -103,12 +118,14 @@ mod tests {
         assert!(!faults.passes(Way::Receive, 4));
         assert!(faults.passes(Way::Receive, 4));
         assert!(!faults.passes(Way::Receive, 4));
-        assert!(!faults.counts(Way::Receive));
-        assert!(faults.counts(Way::Transmit));
-        assert!(!faults.counts(Way::Transmit));
+        assert!(!faults.is_early(Way::Receive));
+        assert!(faults.is_early(Way::Transmit));
+        assert!(!faults.is_early(Way::Transmit));
         assert_eq!(faults.struck().len(), 2);
         faults.arm(Fault::EarlyDone(Way::Receive));
         faults.disarm();
-        assert!(!faults.counts(Way::Receive));
+        assert!(!faults.is_early(Way::Receive));
+        faults.arm(Fault::SlowStop(7));
+        assert_eq!((faults.stops(), faults.stops()), (Some(7), None));
     }
 }

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 
 use abi::fifo::controller::{SET_BURST, SET_PERIOD};
 
+use crate::fifo::Faults;
 use crate::platform::BusError;
-use crate::system_dma::{DmaCapabilities, DmaEnd, DmaMode, DmaProgram};
+use crate::system_dma::{DmaCapabilities, DmaEnd, DmaMode, DmaProgram, DmaStop};
 
 /// Channels, request lines, address bits and ranges of the controller.
 const CAPABILITIES: DmaCapabilities = DmaCapabilities {
@@ -36,6 +37,7 @@ pub(super) trait Bus {
 pub(super) struct Controller {
     channels: Vec<Channel>,
     ended: VecDeque<(u32, DmaEnd)>,
+    faults: Faults,
 }
 
 struct Channel {
@@ -53,6 +55,8 @@ struct Run {
     /// Bytes moved, of this round if it is looped.
     moved: u64,
     due: u64,
+    /// It was stopped, and stops then.
+    stops: Option<u64>,
 }
 
 impl Run {
@@ -63,6 +67,7 @@ impl Run {
             total,
             moved: 0,
             due: now + BURST_TIME,
+            stops: None,
         }
     }
 
@@ -114,8 +119,9 @@ impl Run {
     }
 }
 
-impl Default for Controller {
-    fn default() -> Self {
+impl Controller {
+    /// Idle; it fails as `faults` is told.
+    pub(super) fn new(faults: Faults) -> Self {
         let channel = |_| Channel {
             burst: BURST,
             period: 0,
@@ -125,11 +131,10 @@ impl Default for Controller {
         Self {
             channels: (0..CAPABILITIES.channels).map(channel).collect(),
             ended: VecDeque::new(),
+            faults,
         }
     }
-}
 
-impl Controller {
     pub(super) fn capabilities(&self) -> DmaCapabilities {
         CAPABILITIES
     }
@@ -144,10 +149,20 @@ impl Controller {
         channel.run = Some(Run::new(program, now));
     }
 
-    pub(super) fn stop(&mut self, channel: u32) -> bool {
-        let channel = self.channel(channel);
-        channel.left = channel.residue();
-        channel.run.take().is_some()
+    pub(super) fn stop(&mut self, channel: u32, now: u64) -> DmaStop {
+        let channel = &mut self.channels[channel as usize];
+        let Some(run) = &mut channel.run else {
+            return DmaStop::Idle;
+        };
+        if run.stops.is_some() {
+            return DmaStop::Later;
+        }
+        if let Some(later) = self.faults.stops() {
+            run.stops = Some(now + later);
+            return DmaStop::Later;
+        }
+        channel.halt();
+        DmaStop::Stopped
     }
 
     pub(super) fn is_running(&self, channel: u32) -> bool {
@@ -180,16 +195,21 @@ impl Controller {
         self.channels
             .iter()
             .filter_map(|channel| channel.run.as_ref())
-            .filter(|run| run.is_served(requests))
-            .map(|run| run.due)
+            .flat_map(|run| {
+                let burst = run.is_served(requests).then_some(run.due);
+                burst.into_iter().chain(run.stops)
+            })
             .min()
     }
 
     /// Gives every channel that is due a burst.
     pub(super) fn run(&mut self, now: u64, bus: &mut dyn Bus) {
         for (number, channel) in (0..).zip(&mut self.channels) {
-            let due = channel.run.as_ref().is_some_and(|run| run.due <= now);
-            if due {
+            let Some(run) = &channel.run else { continue };
+            if run.stops.is_some_and(|stops| stops <= now) {
+                channel.halt();
+                self.ended.push_back((number, DmaEnd::Stopped));
+            } else if run.due <= now {
                 channel.move_burst(number, now, bus, &mut self.ended);
             }
         }
@@ -197,6 +217,11 @@ impl Controller {
 }
 
 impl Channel {
+    fn halt(&mut self) {
+        self.left = self.residue();
+        self.run = None;
+    }
+
     fn residue(&self) -> u64 {
         self.run
             .as_ref()
@@ -249,6 +274,7 @@ impl Channel {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fifo::Fault;
 
     /// A device that counts up on reads and keeps what is written, and memory of 64 bytes at address 0.
     #[derive(Default)]
@@ -317,7 +343,7 @@ mod tests {
 
     #[test]
     fn demand_mode_waits_for_the_request_line() {
-        let (mut controller, mut rig) = (Controller::default(), Rig::new(false));
+        let (mut controller, mut rig) = (Controller::new(Faults::default()), Rig::new(false));
         let ranges = [(8, 6), (32, 2)];
         controller.start(2, program(true, DmaMode::Demand, false, &ranges), 0);
         controller.run(1000, &mut rig);
@@ -332,7 +358,7 @@ mod tests {
 
     #[test]
     fn block_mode_does_not_look_at_the_request_line() {
-        let (mut controller, mut rig) = (Controller::default(), Rig::new(false));
+        let (mut controller, mut rig) = (Controller::new(Faults::default()), Rig::new(false));
         controller.start(0, program(false, DmaMode::Block, false, &[(0, 8)]), 0);
         controller.run(BURST_TIME, &mut rig);
         assert_eq!(rig.memory[..8], [1, 0, 0, 0, 2, 0, 0, 0]);
@@ -341,7 +367,7 @@ mod tests {
 
     #[test]
     fn a_looped_transfer_reports_periods_until_it_is_stopped() {
-        let (mut controller, mut rig) = (Controller::default(), Rig::new(true));
+        let (mut controller, mut rig) = (Controller::new(Faults::default()), Rig::new(true));
         assert!(controller.configure(1, SET_BURST, 12));
         assert!(controller.configure(1, SET_PERIOD, 8));
         assert!(!controller.configure(1, SET_BURST, 0));
@@ -355,14 +381,31 @@ mod tests {
         assert_eq!(controller.take_ended(), [(1, DmaEnd::Period); 6]);
         controller.run(5 * BURST_TIME, &mut rig);
         assert_eq!(controller.residue(1), 4);
-        assert!(controller.stop(1));
-        assert!(!controller.stop(1));
+        assert_eq!(controller.stop(1, 1000), DmaStop::Stopped);
+        assert_eq!(controller.stop(1, 1000), DmaStop::Idle);
         assert_eq!(controller.residue(1), 4, "kept after the end");
     }
 
     #[test]
+    fn a_channel_that_stops_slowly_goes_on_and_says_so_in_the_end() {
+        let faults = Faults::default();
+        faults.arm(Fault::SlowStop(3 * BURST_TIME));
+        let (mut controller, mut rig) = (Controller::new(faults), Rig::new(true));
+        controller.start(0, program(true, DmaMode::Demand, true, &[(0, 16)]), 0);
+        assert_eq!(controller.stop(0, 0), DmaStop::Later);
+        controller.run(BURST_TIME, &mut rig);
+        assert!(!rig.written.is_empty() && controller.is_running(0));
+        rig.requests = false;
+        assert_eq!(controller.next_event(&|_| false), Some(3 * BURST_TIME));
+        controller.take_ended();
+        controller.run(3 * BURST_TIME, &mut rig);
+        assert_eq!(controller.take_ended(), [(0, DmaEnd::Stopped)]);
+        assert!(!controller.is_running(0));
+    }
+
+    #[test]
     fn an_error_of_the_device_ends_a_transfer() {
-        let (mut controller, mut rig) = (Controller::default(), Rig::new(true));
+        let (mut controller, mut rig) = (Controller::new(Faults::default()), Rig::new(true));
         rig.fails = true;
         controller.start(0, program(false, DmaMode::Demand, false, &[(0, 8)]), 0);
         controller.run(BURST_TIME, &mut rig);

@@ -30,6 +30,7 @@ use std::sync::{Arc, Mutex};
 
 use machine_bus::{Board, FunctionAddress, MemoryError};
 use machine_nt::bugcheck::{Stop, stop_machine};
+use machine_nt::counters::counters;
 
 use crate::config::Config;
 use adapter::{Adapter, Description, Refusal};
@@ -180,6 +181,7 @@ impl Dma {
             granted,
             operations::table(description.version),
         );
+        counters().dma_adapters.increment();
         self.adapters.entry(adapter.address).or_insert(adapter)
     }
 }

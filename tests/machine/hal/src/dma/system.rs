@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use machine_bus::system_dma::{DmaController, DmaEnd, DmaMode, DmaProgram};
+use machine_bus::system_dma::{DmaController, DmaEnd, DmaMode, DmaProgram, DmaStop};
 use machine_nt::bugcheck::{Stop, stop_machine};
 use machine_nt::ke::stack::driver_call;
 use machine_nt::sched::{self, Interrupt};
@@ -220,7 +220,7 @@ pub fn cancel(routine: &'static str, adapter: u64, context: TransferContext) -> 
         }
         let held = dma.adapter(routine, adapter).channel;
         if held.is_some_and(|channel| channel.context == Some(context))
-            && dma.controller().stop(system.channel)
+            && dma.controller().stop(system.channel) == DmaStop::Stopped
         {
             let cancelled = (system.channel, DMA_COMPLETION_STATUS::DmaCancelled);
             dma.transfers.ended.push_back(cancelled);
@@ -260,6 +260,7 @@ pub fn collect(controller: Option<&dyn DmaController>) {
             let status = match end {
                 DmaEnd::Complete | DmaEnd::Period => DMA_COMPLETION_STATUS::DmaComplete,
                 DmaEnd::Error => DMA_COMPLETION_STATUS::DmaError,
+                DmaEnd::Stopped => DMA_COMPLETION_STATUS::DmaCancelled,
             };
             if let Some(transfer) = dma.transfers.mapped.get_mut(&channel) {
                 transfer.failed = end == DmaEnd::Error;

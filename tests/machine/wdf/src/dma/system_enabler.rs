@@ -43,6 +43,11 @@ impl DmaEnabler {
             verifier::break_point(self.globals());
             return Err(STATUS_INVALID_PARAMETER);
         }
+        let name = match write {
+            false => "reading is configured",
+            true => "writing is configured",
+        };
+        machine_nt::trace::record(name, self.header().handle() as u64);
         let (channel, request_line) = dma;
         let direction = self.direction_index(write);
         if direction == 0 {

@@ -11,6 +11,7 @@ mod transfer;
 use machine_bus::FunctionAddress;
 use machine_bus::system_dma::DmaController;
 use machine_nt::bugcheck::{Stop, stop_machine};
+use machine_nt::counters::counters;
 use machine_nt::entry::enter_with;
 use machine_nt::ke::stack::Inside;
 use machine_nt::sched::{self, DISPATCH_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL};
@@ -105,6 +106,7 @@ unsafe extern "win64" fn put_dma_adapter(adapter: PDMA_ADAPTER) {
         let adapter = dma.adapter("PutDmaAdapter", adapter as u64);
         adapter.verify_release(waiting);
         adapter.released = true;
+        counters().dma_adapters_put.increment();
         dma.pool.check_free();
     });
 }
