@@ -14,10 +14,13 @@ use dmatest::{Device, Direction, Win32Error, query_mode, set_mode};
 use harness::Suite;
 use machine::Device as Board;
 use machine::failure::{self, Point};
+use machine::trace;
 use machine::user::{Overlapped, Thread, now};
 
 use support::modes::{BOTH, DEFAULT, IMMEDIATE, RESERVED, free, limit_150, mode, most, set, to};
-use support::{CARDS, SYSTEMS, System, in_order, open, result, round_trip, statistics, verify_all};
+use support::{
+    CARDS, SYSTEMS, System, happened, in_order, open, result, round_trip, statistics, verify_all,
+};
 
 /// A test, to be run in each system.
 type Test = (&'static str, fn(System));
@@ -26,7 +29,7 @@ macro_rules! tests {
     ($($test:ident)*) => { [$((stringify!($test), $test)),*] };
 }
 
-const EDU: [Test; 16] = tests! {
+const EDU: [Test; 17] = tests! {
     the_mode_is_what_was_set
     what_cannot_be_reserved_is_refused
     reserved_requests_wait_for_no_map_registers
@@ -42,6 +45,7 @@ const EDU: [Test; 16] = tests! {
     a_stop_gives_the_map_registers_back
     pulled_out_with_map_registers_reserved
     reserved_again_and_again
+    a_reservation_has_a_transaction_of_its_own
     every_promise_holds_in_every_mode
 };
 
@@ -255,7 +259,7 @@ fn a_reservation_that_fails_leaves_nothing_behind(system: System) {
         let all = free(machine);
         for point in [Point::Object, Point::Channel] {
             set(device, to(DmaMode::RESERVED, 1));
-            failure::fail(point, 0, 1);
+            failure::fail(point, 1, 1);
             let outcome = set_mode(device, RESERVED);
             assert_eq!(outcome, Err(Win32Error::NO_SYSTEM_RESOURCES), "{point:?}");
             assert_eq!(failure::disarm(), 1);
@@ -400,6 +404,40 @@ fn reserved_again_and_again(system: System) {
         set(device, DEFAULT);
         set(device, DEFAULT);
         assert_eq!(free(machine), all);
+        round_trip(device, 1, 3000, 1);
+    });
+}
+
+/// Of the two there are then, one is deleted: the one before, or the one whose reservation failed.
+fn a_reservation_has_a_transaction_of_its_own(system: System) {
+    const CREATE: &str = "WdfDmaTransactionCreate";
+    const ALLOCATE: &str = "WdfDmaTransactionAllocateResources";
+    const FREE: &str = "WdfDmaTransactionFreeResources";
+    const CANCEL: &str = "WdfDmaTransactionCancel";
+    const DELETE: &str = "WdfObjectDelete";
+    system.configured(limit_150).run(|machine, device| {
+        let calls = |change: ModeChange| {
+            trace::reset();
+            let outcome = set_mode(device, change);
+            let calls = happened(|what| [CREATE, ALLOCATE, FREE, CANCEL, DELETE].contains(&what));
+            (outcome, calls)
+        };
+        let fresh = vec![CREATE, ALLOCATE, DELETE];
+        let again = vec![FREE, CREATE, ALLOCATE, DELETE];
+        assert_eq!(calls(RESERVED), (Ok(()), fresh));
+        assert_eq!(calls(to(DmaMode::RESERVED, 1)), (Ok(()), again.clone()));
+        let others = machine.occupy_map_registers();
+        let withdrawn = vec![FREE, CREATE, ALLOCATE, CANCEL, DELETE];
+        assert_eq!(calls(RESERVED), (Err(Win32Error::SEM_TIMEOUT), withdrawn));
+        drop(others);
+        set(device, RESERVED);
+        failure::fail(Point::Channel, 1, 1);
+        let none = Err(Win32Error::NO_SYSTEM_RESOURCES);
+        assert_eq!(calls(RESERVED), (none, again));
+        failure::disarm();
+        set(device, RESERVED);
+        assert_eq!(calls(IMMEDIATE), (Ok(()), vec![FREE]));
+        assert_eq!(calls(DEFAULT), (Ok(()), vec![]));
         round_trip(device, 1, 3000, 1);
     });
 }

@@ -15,10 +15,11 @@ use dmatest::{Device, Direction, Win32Error, query_info, set_mode};
 use harness::Suite;
 use machine::Device as Board;
 use machine::failure::{self, Point};
+use machine::trace;
 use machine::user::{Overlapped, now};
 
 use support::modes::{BOTH, DEFAULT, IMMEDIATE, RESERVED, free, limit_150, mode, most, set, to};
-use support::{FIFOS, System, loop_round_trip, open, result, statistics};
+use support::{FIFOS, System, happened, loop_round_trip, open, result, statistics};
 
 /// A test, to be run in each system.
 type Test = (&'static str, fn(System));
@@ -27,7 +28,7 @@ macro_rules! tests {
     ($($test:ident)*) => { [$((stringify!($test), $test)),*] };
 }
 
-const DUPLEX: [Test; 11] = tests! {
+const DUPLEX: [Test; 12] = tests! {
     each_direction_has_its_own
     fewer_map_registers_make_more_transfers
     reserved_requests_wait_for_nothing
@@ -39,6 +40,7 @@ const DUPLEX: [Test; 11] = tests! {
     immediate_requests_do_not_wait_for_a_stream
     sleep_keeps_the_mode_and_a_stop_ends_it
     pulled_out_with_channels_reserved
+    channels_are_given_back_before_the_enabler_goes
 };
 
 const SIMPLEX: [Test; 2] = tests! {
@@ -192,7 +194,7 @@ fn a_reservation_for_one_direction_only_is_none(system: System) {
     system.run(|machine, device| {
         let all = free(machine);
         for point in [Point::Object, Point::Channel] {
-            failure::fail(point, 1, 1);
+            failure::fail(point, 2, 1);
             let outcome = set_mode(device, RESERVED);
             assert_eq!(outcome, Err(Win32Error::NO_SYSTEM_RESOURCES));
             assert_eq!(failure::disarm(), 1);
@@ -288,6 +290,19 @@ fn pulled_out_with_channels_reserved(system: System) {
         assert_eq!(free(machine), all);
         drop(device);
         machine.finish_removals();
+    });
+}
+
+fn channels_are_given_back_before_the_enabler_goes(system: System) {
+    const FREE: &str = "WdfDmaTransactionFreeResources";
+    const DELETE: &str = "WdfObjectDelete";
+    system.run(|machine, device| {
+        set(device, RESERVED);
+        trace::reset();
+        machine.rebalance().expect("stopped and started");
+        let calls = happened(|what| [FREE, DELETE].contains(&what));
+        assert_eq!(calls[..3], [FREE, FREE, DELETE]);
+        assert!(!calls[3..].contains(&FREE), "{calls:?}");
     });
 }
 

@@ -15,7 +15,7 @@ use harness::Suite;
 use machine::user::{Thread, Win32Error, relinquish};
 use machine::{PolicyKind, trace};
 
-use support::{SYSTEMS, System, open, round_trip};
+use support::{SYSTEMS, System, happened, open, round_trip};
 
 /// A test, to be run in each system.
 type Test = (&'static str, fn(System));
@@ -56,17 +56,6 @@ fn main() -> ExitCode {
             |suite, (name, system, test)| suite.passes(name, move || test(system)),
         )
         .main()
-}
-
-/// What has happened since the last call, of it what `wanted` says. Nothing may have been forgotten: the trace keeps the last
-/// events only.
-fn happened(wanted: impl Fn(&str) -> bool) -> Vec<&'static str> {
-    let recorded = trace::summary().expect("kept since the last reset").events;
-    let events = trace::events();
-    assert_eq!(events.len() as u64, recorded, "too much has happened");
-    trace::reset();
-    let names = events.into_iter().map(|event| event.what);
-    names.filter(|what| wanted(what)).collect()
 }
 
 /// What `test` finds of the calls that the driver makes when its device is added, which is the first thing it does.

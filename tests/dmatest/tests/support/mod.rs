@@ -14,6 +14,7 @@ use dmatest::pattern::{Pattern, difference};
 use dmatest::{Device, Direction, query_info, query_statistics, verify};
 use machine::inf::{RegistryData, RegistryValue};
 use machine::nt_sys::GUID;
+use machine::trace;
 use machine::user::{Overlapped, Token, Win32Error};
 use machine::{CardServer, Config, Device as Board, DriverSource, Interrupts, Machine, Mode};
 
@@ -280,6 +281,17 @@ impl Requests {
 /// How a request ends.
 pub fn result(request: Overlapped) -> Result<usize, Win32Error> {
     request.wait().result
+}
+
+/// What has happened since the last call, of it what `wanted` says. Nothing may have been forgotten: the trace keeps the last
+/// events only.
+pub fn happened(wanted: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    let recorded = trace::summary().expect("kept since the last reset").events;
+    let events = trace::events();
+    assert_eq!(events.len() as u64, recorded, "too much has happened");
+    trace::reset();
+    let names = events.into_iter().map(|event| event.what);
+    names.filter(|what| wanted(what)).collect()
 }
 
 /// What the driver has counted.
