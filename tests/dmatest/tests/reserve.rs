@@ -29,7 +29,7 @@ macro_rules! tests {
     ($($test:ident)*) => { [$((stringify!($test), $test)),*] };
 }
 
-const EDU: [Test; 17] = tests! {
+const EDU: [Test; 20] = tests! {
     the_mode_is_what_was_set
     what_cannot_be_reserved_is_refused
     reserved_requests_wait_for_no_map_registers
@@ -45,6 +45,9 @@ const EDU: [Test; 17] = tests! {
     a_stop_gives_the_map_registers_back
     pulled_out_with_map_registers_reserved
     reserved_again_and_again
+    modes_change_while_requests_come_and_go
+    asleep_while_a_reservation_waits
+    pulled_out_while_a_reservation_waits
     a_reservation_has_a_transaction_of_its_own
     every_promise_holds_in_every_mode
 };
@@ -405,6 +408,79 @@ fn reserved_again_and_again(system: System) {
         set(device, DEFAULT);
         assert_eq!(free(machine), all);
         round_trip(device, 1, 3000, 1);
+    });
+}
+
+/// Requests are cancelled, too; whatever happens when, each ends once, and what is moved is right.
+fn modes_change_while_requests_come_and_go(system: System) {
+    system.run(move |machine, device| {
+        let all = free(machine);
+        let setter = device.reopen().expect("opened");
+        let setter = Thread::spawn("setter", move || {
+            for round in 0..30 {
+                let change = [RESERVED, to(DmaMode::RESERVED, 1), IMMEDIATE, BOTH, DEFAULT];
+                set(&setter, change[round % 5]);
+            }
+        });
+        let mut cancelled = 0;
+        for round in 0..20_u32 {
+            round_trip(device, 1, 2000, round as usize * 300 % 4096);
+            let requests = [read(device), read(device)];
+            machine.sleep(TRANSFER / 10 * (round % 7));
+            for request in &requests {
+                // It may have ended already.
+                let _ = request.cancel();
+            }
+            for request in requests {
+                match result(request) {
+                    Ok(3000) => {}
+                    Err(error) => {
+                        assert_eq!(error, machine::user::Win32Error::OPERATION_ABORTED);
+                        cancelled += 1;
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        setter.join();
+        // QEMU's clock runs on: it may be done with all of them.
+        assert!(cancelled > 5 || system.board == Board::Edu, "{cancelled}");
+        assert_eq!(mode(device), (DmaMode::empty(), 0));
+        assert_eq!(free(machine), all);
+        assert_eq!(in_order(device).failed, 0);
+    });
+}
+
+/// The machine waits until it has been withdrawn.
+fn asleep_while_a_reservation_waits(system: System) {
+    system.configured(limit_150).run(|machine, device| {
+        let others = machine.occupy_map_registers();
+        let setter = device.reopen().expect("opened");
+        let setter = Thread::spawn("setter", move || set_mode(&setter, RESERVED));
+        machine.sleep(TRANSFER / 2);
+        machine.suspend().expect("asleep");
+        assert_eq!(setter.join(), Err(Win32Error::SEM_TIMEOUT));
+        drop(others);
+        machine.resume().expect("awake");
+        assert_eq!(mode(device), (DmaMode::empty(), 0));
+        round_trip(device, 1, 3000, 1);
+    });
+}
+
+fn pulled_out_while_a_reservation_waits(system: System) {
+    system.configured(limit_150).run_machine(|machine| {
+        machine.start().expect("started");
+        let all = free(machine);
+        let others = machine.occupy_map_registers();
+        let device = open(machine);
+        let setter = device.reopen().expect("opened");
+        let setter = Thread::spawn("setter", move || set_mode(&setter, RESERVED));
+        machine.sleep(TRANSFER / 2);
+        machine.surprise_remove().expect("pulled out");
+        assert_eq!(setter.join(), Err(Win32Error::SEM_TIMEOUT));
+        drop((others, device));
+        assert_eq!(free(machine), all);
+        machine.finish_removals();
     });
 }
 
