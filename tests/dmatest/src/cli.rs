@@ -54,8 +54,10 @@ pub enum DeviceCommand {
     Stats,
     /// Send a file through the device's memory and compare what comes back.
     Copy(CopyOptions),
-    /// Play a file through a looped transfer of the FIFO peripheral, and check every period. Interrupted from the keyboard,
-    /// it ends at once and reports nothing.
+    /// Play a file through a looped transfer of the FIFO peripheral, and check every period.
+    ///
+    /// The counts are printed at the end, and the exit code is 1 if a period was missed or came back different, or if the
+    /// device ran out of data. Interrupted from the keyboard, it ends at once and prints nothing.
     Stream(StreamOptions),
     /// Check everything the driver promises.
     Verify(VerifyOptions),

@@ -2,7 +2,7 @@
 //!
 //! | code | meaning |
 //! |---|---|
-//! | 0 | done; for `copy`, `demo`, `verify` and `stress`: and every byte came back as it went out |
+//! | 0 | done; for `copy`, `stream`, `demo`, `verify` and `stress`: and every byte came back as it went out |
 //! | 1 | data differs, a check failed, or a request did not end |
 //! | 2 | the command line is wrong |
 //! | 3 | no device, or the device has not started |
