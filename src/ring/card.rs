@@ -237,8 +237,7 @@ impl PowerEvents for RingCard {
     /// No transfer is left from before.
     fn fill(&self) -> Result<()> {
         for engine in self.engines() {
-            engine.close(NtStatus::DEVICE_NOT_READY);
-            engine.forget();
+            engine.shut(self, NtStatus::DEVICE_NOT_READY);
         }
         Ok(())
     }
@@ -249,7 +248,7 @@ impl PowerEvents for RingCard {
             return Err(NtStatus::IO_DEVICE_ERROR);
         }
         let started = self.started.enter().ok_or(NtStatus::DEVICE_NOT_READY)?;
-        self.open(&started)
+        self.open(&started, NtStatus::DEVICE_NOT_READY)
             .map_err(Fault::status)
             .or_log(c"enabling bus mastering")
     }
@@ -270,21 +269,24 @@ impl PowerEvents for RingCard {
     /// The channels stop, and the card leaves the bus. It may be gone altogether, or not be started at all.
     fn disable(&self) -> Result<()> {
         for engine in self.engines() {
-            engine.close(NtStatus::DEVICE_NOT_READY);
+            engine.close();
         }
-        let Some(started) = self.started.enter() else {
-            return Ok(());
-        };
-        started.registers.enable_interrupts(false);
-        for engine in self.engines() {
-            match started.registers.stop(engine.direction) {
-                Ok(()) | Err(Fault::Gone) => {}
-                Err(fault) => log::failure(c"stopping a channel", fault.status()),
+        if let Some(started) = self.started.enter() {
+            started.registers.enable_interrupts(false);
+            for engine in self.engines() {
+                match started.registers.stop(engine.direction) {
+                    Ok(()) | Err(Fault::Gone) => {}
+                    Err(fault) => log::failure(c"stopping a channel", fault.status()),
+                }
+            }
+            match started.bus.set_bus_master(false) {
+                Ok(()) | Err(DeviceGone) => {}
             }
         }
-        match started.bus.set_bus_master(false) {
-            Ok(()) | Err(DeviceGone) => Ok(()),
+        for engine in self.engines() {
+            engine.shut(self, NtStatus::DEVICE_NOT_READY);
         }
+        Ok(())
     }
 
     /// The service routine has nothing left to acknowledge: causes are disabled.

@@ -41,26 +41,32 @@ impl Engine {
     /// Does whatever there is to do about the channel: takes completions, looks at the time, clears out. The work is left
     /// to another processor if that is at it. IRQL <= DISPATCH_LEVEL.
     pub(super) fn look(&self, card: &RingCard) {
-        self.reaper.take(|reaper| {
-            let status = self.clear_out.swap(0, Ordering::AcqRel);
-            if status != 0 {
-                self.end_all(card, reaper, NtStatus::from_code(status.cast_signed()));
+        self.reaper.take(|reaper| self.look_after(card, reaper));
+    }
+
+    /// As [`look`](Self::look), by whoever has the turn.
+    pub(super) fn look_after(&self, card: &RingCard, reaper: &mut Reaper) {
+        let status = self.clear_out.swap(0, Ordering::AcqRel);
+        if status != 0 {
+            self.end_all(card, reaper, NtStatus::from_code(status.cast_signed()));
+        }
+        if !self.started.load(Ordering::Acquire) {
+            return;
+        }
+        let Some(started) = card.started.enter() else {
+            return;
+        };
+        match self.drain(card, reaper) {
+            Ok(false) => {}
+            Ok(true) => card.interrupts.of(self.direction).queue_deferred(),
+            Err(fault) => {
+                log::failure(c"reading a completion", fault.status());
+                return card.distrust();
             }
-            let Some(started) = card.started.enter() else {
-                return;
-            };
-            match self.drain(card, reaper) {
-                Ok(false) => {}
-                Ok(true) => card.interrupts.of(self.direction).queue_deferred(),
-                Err(fault) => {
-                    log::failure(c"reading a completion", fault.status());
-                    return card.distrust();
-                }
-            }
-            if self.check_time.swap(false, Ordering::AcqRel) {
-                self.look_at_time(card, &started, reaper);
-            }
-        });
+        }
+        if self.check_time.swap(false, Ordering::AcqRel) {
+            self.look_at_time(card, &started, reaper);
+        }
     }
 
     /// Takes completions until there are none. Whether there may be more, after so many that others should have a chance.
@@ -154,8 +160,8 @@ impl Engine {
         }
     }
 
-    /// Ends everything that is in the ring; the channel is stopped and lets nothing in.
-    fn end_all(&self, card: &RingCard, reaper: &mut Reaper, status: NtStatus) {
+    /// Ends everything that is in the ring; the card has stopped and sees nothing that comes.
+    pub(super) fn end_all(&self, card: &RingCard, reaper: &mut Reaper, status: NtStatus) {
         loop {
             let number = self.taken.load(Ordering::Relaxed);
             let Some(tag) = self.tag_at(number) else {

@@ -3,8 +3,8 @@
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
+use abi::card::Direction;
 use abi::card::ring::{Descriptor, DescriptorFlags};
-use abi::card::{Direction, register::Moderation};
 use abi::window::Span;
 use kmdf::clock::Moment;
 use kmdf::dma::{Channel, Enabler, Executing, ScatterGather, Shape, Transaction};
@@ -15,6 +15,7 @@ use kmdf::turn::Turn;
 use kmdf::{NtStatus, Result};
 
 use super::drain::Reaper;
+use super::gate::Gate;
 use super::memory::Rings;
 use super::registers::Registers;
 use super::{MAXIMUM_ELEMENTS, SLOTS};
@@ -31,11 +32,10 @@ pub(super) struct Flight {
 }
 
 /// What several processors that put transfers into the ring share.
-struct Submission {
+pub(super) struct Submission {
     /// The position after the last descriptor.
-    producer: u32,
-    /// The channel takes transfers; or what those end with that come all the same.
-    open: Result<()>,
+    pub(super) producer: u32,
+    pub(super) gate: Gate,
 }
 
 /// One channel of the card.
@@ -45,16 +45,18 @@ pub(crate) struct Engine {
     slots: Vec<Channel<Flight>>,
     /// A bit for each slot that no request has.
     free: AtomicU32,
-    submission: SpinLock<Submission>,
+    pub(super) submission: SpinLock<Submission>,
     /// The slots of the transfers in the ring in their order, by the number of the transfer.
     order: [AtomicU8; SLOTS as usize],
     /// How many transfers have been put in, and how many have been taken out, since the channel was started.
-    submitted: AtomicU32,
+    pub(super) submitted: AtomicU32,
     pub(super) taken: AtomicU32,
+    /// The channel has been started, and not been shut since: there may be completions.
+    pub(super) started: AtomicBool,
     pub(super) reaper: Turn<Reaper>,
     /// The time limit of transfers is to be looked at.
     pub(super) check_time: AtomicBool,
-    /// What is in the ring is to be ended, with this status for most; 0 if not. The channel has been stopped and closed.
+    /// What has come although the channel is shut is to be ended, with this status for most; 0 if there is nothing.
     pub(super) clear_out: AtomicU32,
 }
 
@@ -70,11 +72,12 @@ impl Engine {
             free: AtomicU32::new(u32::MAX >> (u32::BITS - SLOTS)),
             submission: SpinLock::new(Submission {
                 producer: 0,
-                open: Err(NtStatus::DEVICE_NOT_READY),
+                gate: Gate::Shut(NtStatus::DEVICE_NOT_READY),
             }),
             order: [const { AtomicU8::new(0) }; SLOTS as usize],
             submitted: AtomicU32::new(0),
             taken: AtomicU32::new(0),
+            started: AtomicBool::new(false),
             reaper: Turn::new(Reaper::new()),
             check_time: AtomicBool::new(false),
             clear_out: AtomicU32::new(0),
@@ -126,37 +129,14 @@ impl Engine {
         unsafe { self.order.get_unchecked(index) }
     }
 
-    /// Starts the channel with empty rings, and lets transfers in. Nothing is in flight.
-    pub(super) fn open(&self, registers: &Registers, moderation: Moderation) {
-        self.submission.with(|submission| {
-            self.rings.clear();
-            registers.start(self.direction, &self.rings, moderation);
-            *submission = Submission {
-                producer: 0,
-                open: Ok(()),
-            };
-        });
-    }
-
-    /// Lets no transfer in from now on; those that come all the same end with `status`.
-    pub(super) fn close(&self, status: NtStatus) {
-        self.submission
-            .with(|submission| submission.open = Err(status));
-    }
-
-    /// Forgets what was in the ring: the channel is closed, and nothing is in flight.
-    pub(super) fn forget(&self) {
-        self.submitted.store(0, Ordering::Release);
-        self.taken.store(0, Ordering::Release);
-    }
-
-    /// Puts a transfer into the descriptor ring and lets the card see it. IRQL <= DISPATCH_LEVEL.
+    /// Puts a transfer into the descriptor ring and lets the card see it, if the channel is open; in any case it is looked
+    /// after from now on. Whether that has to be seen to at once, by a deferred call. IRQL <= DISPATCH_LEVEL.
     ///
     /// The transfer goes into its slot before the card can see it, so whoever finds its completion finds it there.
     ///
     /// # Errors
     ///
-    /// The transfer and the reason, if the channel is closed or the list is not that of such a transfer.
+    /// The transfer and the reason, if the list is not that of such a transfer.
     pub(super) fn submit(
         &self,
         registers: &Registers,
@@ -164,7 +144,7 @@ impl Engine {
         transfer: Transaction<Executing>,
         span: Span,
         list: &ScatterGather<'_>,
-    ) -> Result<(), (Transaction<Executing>, NtStatus)> {
+    ) -> Result<bool, (Transaction<Executing>, NtStatus)> {
         let count = list.count();
         let Some(channel) = self.slot(slot) else {
             return Err((transfer, NtStatus::INTERNAL_ERROR));
@@ -174,12 +154,12 @@ impl Engine {
             return Err((transfer, NtStatus::INTERNAL_ERROR));
         }
         self.submission.with(|submission| {
-            if let Err(status) = submission.open {
-                return Err((transfer, status));
-            }
             let old = submission.producer;
             let new = old.wrapping_add(count);
-            self.write(old, slot, span, list);
+            let open = submission.gate == Gate::Open;
+            if open {
+                self.write(old, slot, span, list);
+            }
             let number = self.submitted.load(Ordering::Relaxed);
             let knock = channel.put_running(Flight {
                 transfer,
@@ -190,15 +170,17 @@ impl Engine {
             self.order_at(number).store(slot as u8, Ordering::Relaxed);
             self.submitted
                 .store(number.wrapping_add(1), Ordering::Release);
-            submission.producer = new;
-            if self.rings.publish(old, new) {
-                registers.ring(self.direction, new);
+            if open {
+                submission.producer = new;
+                if self.rings.publish(old, new) {
+                    registers.ring(self.direction, new);
+                }
+                // Somebody has wanted the request to end, and did not find the transfer in the ring.
+                if knock == Knock::Knocked && channel.is_stopping() {
+                    registers.abort(self.direction, slot);
+                }
             }
-            // Somebody has wanted the request to end, and did not find the transfer in the ring.
-            if knock == Knock::Knocked && channel.is_stopping() {
-                registers.abort(self.direction, slot);
-            }
-            Ok(())
+            Ok(self.refuse(submission))
         })
     }
 
@@ -229,7 +211,7 @@ impl Engine {
     pub(super) fn abort(&self, registers: &Registers, slot: u32) {
         // With the lock, it is either not in its slot yet, and is seen to be unwanted when it is put in; or published.
         self.submission.with(|submission| {
-            if submission.open.is_ok() {
+            if submission.gate == Gate::Open {
                 registers.abort(self.direction, slot);
             }
         });

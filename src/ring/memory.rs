@@ -55,45 +55,13 @@ const _: () = {
 };
 
 // SAFETY: atomics, without anything between them.
-unsafe impl DeviceShared for DescriptorCell {
-    fn clear(&self) {
-        self.write(&Descriptor::default());
-    }
-}
+unsafe impl DeviceShared for DescriptorCell {}
 
 // SAFETY: atomics, without anything between them.
-unsafe impl DeviceShared for CompletionCell {
-    fn clear(&self) {
-        self.moved.store(0, Ordering::Relaxed);
-        for word in [
-            &self.tag,
-            &self.consumer,
-            &self.checksum,
-            &self.failed,
-            &self.reserved,
-            &self.outcome,
-        ] {
-            word.store(0, Ordering::Relaxed);
-        }
-    }
-}
+unsafe impl DeviceShared for CompletionCell {}
 
 // SAFETY: atomics, without anything between them.
-unsafe impl DeviceShared for ShadowCell {
-    fn clear(&self) {
-        for word in [
-            &self.producer,
-            &self.completion_event,
-            &self.doorbell_event,
-            &self.error,
-        ] {
-            word.store(0, Ordering::Relaxed);
-        }
-        for word in self.driver.iter().chain(&self.card) {
-            word.store(0, Ordering::Relaxed);
-        }
-    }
-}
+unsafe impl DeviceShared for ShadowCell {}
 
 impl DescriptorCell {
     fn write(&self, descriptor: &Descriptor) {
@@ -127,10 +95,17 @@ impl Rings {
     }
 
     /// Sets everything to zero; the channel is not enabled.
-    pub(super) fn clear(&self) {
-        self.descriptors.clear();
-        self.completions.clear();
-        self.shadow.clear();
+    ///
+    /// # Safety
+    ///
+    /// No other processor uses the rings meanwhile.
+    pub(super) unsafe fn clear(&self) {
+        // SAFETY: by the caller's promise.
+        unsafe { self.descriptors.clear() };
+        // SAFETY: as above.
+        unsafe { self.completions.clear() };
+        // SAFETY: as above.
+        unsafe { self.shadow.clear() };
     }
 
     /// Puts a descriptor in, at or after the producer.

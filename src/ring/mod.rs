@@ -7,6 +7,7 @@
 //! | `interrupts` | which message is about what; the service routine and the deferred call |
 //! | `control` | what it is, for control requests |
 //! | `engine` | one channel: its slots, the way into the descriptor ring, aborts |
+//! | `gate` | how a channel is opened and closed |
 //! | `drain` | the way out of the completion ring, where nothing is believed |
 //! | `recovery` | what is done about a card that hangs, lies or is gone; the reset |
 //! | `memory` | rings and shadow blocks |
@@ -27,6 +28,7 @@ mod card;
 mod control;
 mod drain;
 mod engine;
+mod gate;
 mod interrupts;
 mod memory;
 mod recovery;

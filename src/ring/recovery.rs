@@ -54,11 +54,12 @@ impl RingCard {
         self.recovery.queue();
     }
 
-    /// Lets the card onto the bus, starts both channels, and lets the card interrupt. PASSIVE_LEVEL.
-    pub(super) fn open(&self, started: &Started) -> Result<(), Fault> {
+    /// Lets the card onto the bus, starts both channels, and lets the card interrupt. What is left from before ends with
+    /// `status`. PASSIVE_LEVEL.
+    pub(super) fn open(&self, started: &Started, status: NtStatus) -> Result<(), Fault> {
         started.bus.set_bus_master(true)?;
         for engine in self.engines() {
-            engine.open(&started.registers, self.moderation());
+            engine.start_over(self, &started.registers, status);
         }
         started.registers.enable_interrupts(true);
         Ok(())
@@ -72,24 +73,8 @@ impl RingCard {
         };
         if gone {
             for engine in self.engines() {
-                engine.close(NtStatus::DEVICE_REMOVED);
-                self.clear_out(engine, NtStatus::DEVICE_REMOVED);
+                engine.shut(self, NtStatus::DEVICE_REMOVED);
             }
-        }
-    }
-
-    /// Ends what is in flight on a channel that is closed and has been stopped, and forgets it. PASSIVE_LEVEL.
-    fn clear_out(&self, engine: &Engine, status: NtStatus) {
-        loop {
-            engine
-                .clear_out
-                .store(status.code().cast_unsigned(), Ordering::Release);
-            engine.look(self);
-            if engine.is_empty() {
-                break;
-            }
-            // Another processor is at it.
-            thread::pause();
         }
     }
 
@@ -112,12 +97,10 @@ impl RingCard {
         let Some(started) = self.started.enter() else {
             return Err(NtStatus::DEVICE_NOT_READY);
         };
-        engine.close(NtStatus::IO_DEVICE_ERROR);
+        engine.close();
         match started.registers.stop(engine.direction) {
             Ok(()) => {
-                self.clear_out(engine, NtStatus::IO_DEVICE_ERROR);
-                engine.forget();
-                engine.open(&started.registers, self.moderation());
+                engine.start_over(self, &started.registers, NtStatus::IO_DEVICE_ERROR);
                 Ok(())
             }
             Err(_) => self.reset(&started, NtStatus::IO_DEVICE_ERROR),
@@ -127,7 +110,7 @@ impl RingCard {
     /// Resets the card; what is in flight ends with `status`.
     fn reset(&self, started: &Started, status: NtStatus) -> Result<()> {
         for engine in self.engines() {
-            engine.close(status);
+            engine.close();
         }
         let outcome = started.reset();
         if matches!(outcome, Err(Fault::Busy | Fault::Contradiction)) {
@@ -137,20 +120,17 @@ impl RingCard {
                 log::failure(c"putting the card off the bus", NtStatus::DEVICE_REMOVED);
             }
         }
-        let status = match outcome {
-            Ok(()) => status,
-            Err(Fault::Gone) => Fault::Gone.status(),
-            Err(_) => NtStatus::IO_DEVICE_ERROR,
-        };
-        for engine in self.engines() {
-            engine.close(status);
-            self.clear_out(engine, status);
-            engine.forget();
-        }
-        match outcome.and_then(|()| self.open(started)) {
+        match outcome.and_then(|()| self.open(started, status)) {
             Ok(()) => Ok(()),
             Err(fault) => {
                 log::failure(c"resetting the card", fault.status());
+                let status = match fault {
+                    Fault::Gone => fault.status(),
+                    _ => NtStatus::IO_DEVICE_ERROR,
+                };
+                for engine in self.engines() {
+                    engine.shut(self, status);
+                }
                 if fault != Fault::Gone {
                     self.device.set_failed();
                 }

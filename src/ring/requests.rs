@@ -137,14 +137,14 @@ impl RingCard {
         }
     }
 
-    /// Tells the card about one transfer.
+    /// Tells the card about one transfer. Whether a deferred call is to look after the channel.
     fn tell(
         &self,
         transfer: Transaction<Executing>,
         ticket: Ticket,
         direction: Direction,
         list: &ScatterGather<'_>,
-    ) -> Result<(), (Transaction<Executing>, NtStatus)> {
+    ) -> Result<bool, (Transaction<Executing>, NtStatus)> {
         let Some(started) = self.started.enter() else {
             return Err((transfer, NtStatus::DEVICE_REMOVED));
         };
@@ -188,8 +188,11 @@ impl DmaEvents for RingCard {
         // Once the card knows of the transfer, the list may be gone at any time.
         let descriptors = list.count() as usize;
         match self.tell(transfer, ticket, direction, list) {
-            Ok(()) => {
+            Ok(look) => {
                 self.counters.descriptors.add(descriptors);
+                if look {
+                    self.interrupts.of(engine.direction).queue_deferred();
+                }
                 self.watch();
                 true
             }

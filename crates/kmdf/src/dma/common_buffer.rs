@@ -17,17 +17,10 @@ use crate::{NtStatus, Result, context, ddi};
 ///
 /// Every bit pattern is a value of the type, and every byte of it is part of an atomic or never looked at. So shared
 /// references to it may exist while the device writes, and a unique one is never needed.
-pub unsafe trait DeviceShared: Sync {
-    /// Sets everything to zero. The device does not use it meanwhile.
-    fn clear(&self);
-}
+pub unsafe trait DeviceShared: Sync {}
 
 // SAFETY: it is an atomic.
-unsafe impl DeviceShared for AtomicU32 {
-    fn clear(&self) {
-        self.store(0, Ordering::Relaxed);
-    }
-}
+unsafe impl DeviceShared for AtomicU32 {}
 
 /// Entries of type `T` in memory that the device reaches too. The framework deletes it with its enabler.
 #[derive(Debug)]
@@ -91,7 +84,8 @@ impl<T: DeviceShared> CommonBuffer<T> {
             mask: (1 << ENTRIES_LOG2) - 1,
             contents: PhantomData,
         };
-        common.clear();
+        // SAFETY: nobody else knows it yet.
+        unsafe { common.clear() };
         Ok(common)
     }
 
@@ -123,10 +117,14 @@ impl<T: DeviceShared> CommonBuffer<T> {
     }
 
     /// Sets all entries to zero, before the device uses them. Any IRQL.
-    pub fn clear(&self) {
-        for position in 0..self.entries() {
-            self.at(position).clear();
-        }
+    ///
+    /// # Safety
+    ///
+    /// No other processor uses them meanwhile: these are ordinary accesses, as a ring is too long to be cleared word by
+    /// word.
+    pub unsafe fn clear(&self) {
+        // SAFETY: the buffer has so many entries, zero is a value of them, and they are the caller's alone.
+        unsafe { self.start.write_bytes(0, self.entries() as usize) };
     }
 }
 

@@ -108,7 +108,9 @@ impl LoopedTransfer {
         if !self.change(IDLE, RUNNING) {
             return Err(NtStatus::INVALID_DEVICE_STATE);
         }
-        self.buffer.clear();
+        for position in 0..self.buffer.entries() {
+            self.buffer.at(position).store(0, Ordering::Relaxed);
+        }
         let outcome = self.execute::<T>(offset);
         if outcome.is_err() {
             self.release();
