@@ -31,6 +31,8 @@ pub enum Fault {
     Count(Direction, i64),
     /// A completion has these bits below its phase.
     Outcome(Direction, u32),
+    /// A completion has the phase of the round before.
+    Phase(Direction),
     /// A completion says that the ring is free up to so many descriptors more.
     Consumer(Direction, i32),
     /// After a transfer has been completed, its last bytes are written to host memory once more.
@@ -51,6 +53,7 @@ impl Fault {
             | Self::Tag(of, _)
             | Self::Count(of, _)
             | Self::Outcome(of, _)
+            | Self::Phase(of)
             | Self::Consumer(of, _) => of == channel,
             _ => false,
         }

@@ -51,7 +51,7 @@ fn direction() -> impl Strategy<Value = Direction> {
 }
 
 fn fault() -> impl Strategy<Value = Fault> {
-    (direction(), 0..11, any::<u32>()).prop_map(|(channel, kind, bits)| match kind {
+    (direction(), 0..12, any::<u32>()).prop_map(|(channel, kind, bits)| match kind {
         0 => Fault::Hang(channel),
         1 => Fault::Stick(channel),
         2 => Fault::DropInterrupt,
@@ -62,6 +62,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         7 => Fault::Count(channel, i64::MIN + i64::from(bits)),
         8 => Fault::Outcome(channel, bits),
         9 => Fault::Consumer(channel, bits as i32),
+        10 => Fault::Phase(channel),
         _ => Fault::LateWrite { after: bits.into() },
     })
 }

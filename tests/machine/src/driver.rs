@@ -84,7 +84,11 @@ fn is_instrumentation(import: &Import) -> bool {
 /// Finds what an image imports: the kernel's routines, those of the framework's loader, or what stands for the atomic
 /// operations of an instrumented image.
 fn resolve(module: &str, name: &str) -> Option<usize> {
-    let table = match module.to_ascii_lowercase().as_str() {
+    let module = module.to_ascii_lowercase();
+    if (module.as_str(), name) == ("ntoskrnl.exe", "memset") {
+        return Some(machine_hal::dma::memset as *const () as usize);
+    }
+    let table = match module.as_str() {
         "wdfldr.sys" => machine_wdf::loader_exports(),
         "ntoskrnl.exe" | "hal.dll" => exports(),
         instrumented::MODULE => instrumented::exports(),

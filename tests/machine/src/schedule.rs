@@ -4,6 +4,7 @@ use machine_bus::MemoryError;
 use machine_nt::sched::policy::{Pct, Policy, Random, RoundRobin};
 use machine_nt::sched::{self, Choices};
 use machine_nt::trace::{self, Summary};
+use machine_pe::trap::{self, TrapError};
 use thiserror::Error;
 
 use crate::machine::Machine;
@@ -67,6 +68,9 @@ pub enum ForkError {
     /// Guest RAM cannot be copied.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// Common buffers cannot be watched in the new process.
+    #[error(transparent)]
+    Watch(#[from] TrapError),
     /// The system refuses.
     #[error("cannot fork")]
     System(#[from] std::io::Error),
@@ -92,6 +96,7 @@ impl Machine {
             -1 => Err(std::io::Error::last_os_error().into()),
             0 => {
                 board.memory().detach()?;
+                trap::watch_again()?;
                 Ok(Forked::Child)
             }
             child => Ok(Forked::Parent(child.cast_unsigned())),

@@ -25,6 +25,9 @@ const STEP_BYTES: usize = 64 << 10;
 /// No request on the bus crosses a multiple of this, so a failure is known to within it.
 const BUS_PAGE: u64 = 4096;
 
+/// The phase in a completion's outcome.
+const PHASE: u32 = Completion::outcome(TransferStatus::Success, true);
+
 /// What the engine works with.
 pub(crate) struct Surroundings<'a> {
     pub(crate) memory: &'a mut Memory,
@@ -283,6 +286,7 @@ impl Channel {
                 completion.moved = completion.moved.wrapping_add_signed(more);
             }
             Some(Fault::Outcome(_, bits)) => completion.outcome = bits & i32::MAX as u32,
+            Some(Fault::Phase(_)) => completion.outcome ^= PHASE,
             Some(Fault::Consumer(_, more)) => {
                 completion.consumer = completion.consumer.wrapping_add_signed(more);
             }
@@ -313,7 +317,7 @@ impl Channel {
         let entry = position::entry(self.completed, entries);
         let address = self.active.completions + u64::from(entry) * Completion::SIZE as u64;
         if position::phase(self.completed, entries) {
-            completion.outcome |= Completion::outcome(TransferStatus::Success, true);
+            completion.outcome ^= PHASE;
         }
         around.master.write(address, completion.as_bytes())?;
         self.completed = self.completed.wrapping_add(1);

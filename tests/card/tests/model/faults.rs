@@ -75,6 +75,8 @@ fn completions_and_interrupts_are_lost_and_doubled_on_command() {
         (rig.drain(ToCard).len(), interrupts)
     };
     assert_eq!(counts(Fault::DropCompletion(ToCard), false), (0, 0));
+    // Its interrupt comes, and nothing is to be seen.
+    assert_eq!(counts(Fault::Phase(ToCard), false), (0, 1));
     assert_eq!(counts(Fault::DuplicateCompletion(ToCard), false), (2, 1));
     for line in [false, true] {
         assert_eq!(counts(Fault::DropInterrupt, line), (1, 0));

@@ -21,6 +21,9 @@ pub struct Config {
     /// Every access of the driver to a common buffer is a switch point. With an instrumented image the machine sees to
     /// it by itself.
     pub watch_common_buffers: bool,
+    /// A device that accesses what is not mapped for it is kept from that, and nothing else comes of it: for devices that
+    /// do so on purpose. Otherwise the machine stops.
+    pub stray_dma_is_blocked: bool,
     /// An interrupt that no service routine claims this many times in a row stops the machine.
     pub storm_limit: u32,
 }
@@ -35,6 +38,7 @@ impl Default for Config {
             device_reset: true,
             verifier: true,
             watch_common_buffers: false,
+            stray_dma_is_blocked: false,
             storm_limit: 1000,
         }
     }

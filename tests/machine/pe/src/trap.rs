@@ -21,7 +21,7 @@ use thiserror::Error;
 
 use crate::{PAGE_SIZE, SystemError};
 pub use signal::{Exception, set_exception_hook, set_fault_hook};
-pub use watch::{Watcher, unwatch, watch};
+pub use watch::{Watcher, bulk, unwatch, watch, watch_again};
 
 /// What is behind a trapped range of memory.
 ///

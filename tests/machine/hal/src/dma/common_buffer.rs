@@ -1,12 +1,13 @@
 //! Common buffers: memory that driver and device share for as long as it exists.
 
+use std::ffi::c_void;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
 use machine_bus::{Access, PAGE_SIZE};
 use machine_nt::sched::{self, Point};
-use machine_nt::{counters, trace};
+use machine_nt::{counters, exports, trace};
 use machine_pe::trap;
 
 use super::registers::{FILL, first_difference};
@@ -120,6 +121,21 @@ fn watch(address: NonNull<u8>, length: u64, logical: u64) {
     // SAFETY: the mapping made for this buffer, which is given back to be unmapped only.
     let watched = unsafe { trap::watch(address, length as usize, Arc::new(watcher)) };
     watched.unwrap_or_else(|error| crate::stop_internal(error));
+}
+
+/// memset as drivers call it: a common buffer is accessed once, however long it is. Any IRQL.
+///
+/// # Safety
+/// There are `count` bytes.
+pub unsafe extern "win64" fn memset(
+    destination: *mut c_void,
+    value: i32,
+    count: usize,
+) -> *mut c_void {
+    trap::bulk(destination.cast(), true, || {
+        // SAFETY: by the caller's promise.
+        unsafe { exports::memset(destination, value, count) }
+    })
 }
 
 /// Frees a common buffer, which must be named as it was allocated.

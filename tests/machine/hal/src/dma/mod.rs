@@ -41,6 +41,7 @@ use registers::Pool;
 use system::Transfers;
 use verifier::Violation;
 
+pub use common_buffer::memset;
 pub use occupied::{Occupied, occupy};
 
 pub(crate) use bus::get_dma_adapter;

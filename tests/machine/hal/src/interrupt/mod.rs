@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use machine_bus::{Board, BoardEvent, FunctionAddress};
 use machine_nt::bugcheck::{Stop, stop_machine};
-use machine_nt::counters;
 use machine_nt::sched::{self, Interrupt, InterruptSource, Waited};
+use machine_nt::{counters, trace};
 
 use crate::config::Config;
 use crate::dma::verifier::Violation;
@@ -29,6 +29,7 @@ pub use connect::{connect_ex, disconnect_ex, report_active, report_inactive};
 pub struct Controller {
     board: Arc<dyn Board>,
     storm_limit: u32,
+    stray_dma_is_blocked: bool,
     state: Mutex<State>,
 }
 
@@ -45,11 +46,16 @@ static CONTROLLER: OnceLock<Arc<Controller>> = OnceLock::new();
 
 /// Makes the controller of a machine with this board its source of interrupts.
 pub fn install(config: &Config, board: Arc<dyn Board>) {
-    let storm_limit = config.storm_limit;
+    let Config {
+        storm_limit,
+        stray_dma_is_blocked,
+        ..
+    } = *config;
     let controller = CONTROLLER.get_or_init(|| {
         Arc::new(Controller {
             board,
             storm_limit,
+            stray_dma_is_blocked,
             state: Mutex::default(),
         })
     });
@@ -107,6 +113,9 @@ impl Controller {
             match event {
                 BoardEvent::Line { line, asserted } => self.line_changed(line, asserted),
                 BoardEvent::Message { vector } => self.request(vector),
+                BoardEvent::DmaFault { address, .. } if self.stray_dma_is_blocked => {
+                    trace::record("DMA that is not mapped", address);
+                }
                 BoardEvent::DmaFault {
                     function,
                     address,

@@ -81,6 +81,36 @@ pub fn unwatch(base: NonNull<u8>) -> Result<(), TrapError> {
     Ok(open(base..base + region.length)?)
 }
 
+/// Does what accesses the memory at `address`, which need not be watched, by many instructions: if it is, its watcher is
+/// told once, before. `access` must not switch fibers.
+pub fn bulk<R>(address: *mut u8, write: bool, access: impl FnOnce() -> R) -> R {
+    let address = address as usize;
+    let Some((range, watcher)) = find(address) else {
+        return access();
+    };
+    watcher((address - range.start) as u64, write);
+    drop(watcher);
+    let must = |outcome: Result<(), SystemError>| {
+        outcome.unwrap_or_else(|error| stop(&format!("watched memory at {address:#x}: {error}")));
+    };
+    must(open(range.clone()));
+    let result = access();
+    must(set_access(range, MprotectFlags::empty()));
+    result
+}
+
+/// Watches again what is watched, after the memory behind it was mapped anew.
+///
+/// # Errors
+/// The pages cannot be protected.
+pub fn watch_again() -> Result<(), TrapError> {
+    let regions = REGIONS.read().unwrap_or_else(PoisonError::into_inner);
+    for (&base, region) in regions.iter() {
+        set_access(base..base + region.length, MprotectFlags::empty())?;
+    }
+    Ok(())
+}
+
 fn find(address: usize) -> Option<(Range<usize>, Watcher)> {
     let regions = REGIONS.read().unwrap_or_else(PoisonError::into_inner);
     let (&base, region) = regions.range(..=address).next_back()?;
@@ -256,6 +286,28 @@ mod tests {
         assert_eq!(copy[..16], [0xff; 16]);
         assert_eq!(copy[16..], [0; 8]);
         assert_eq!(told(&log), [(0, false)]);
+    }
+
+    #[test]
+    fn an_access_in_bulk_is_told_once() {
+        let (base, log) = watched(1);
+        let copy = bulk(at(base, 8), true, || {
+            (0..9).for_each(|index| put(at(base, 8 * index), index as u64));
+            get(at(base, 64))
+        });
+        assert_eq!((copy, told(&log)), (8, vec![(8, true)]));
+        assert_eq!((get(at(base, 8)), told(&log)), (1, vec![(8, false)]));
+        assert_eq!(bulk(pages(1).as_ptr(), true, || 5), 5);
+    }
+
+    #[test]
+    fn memory_mapped_anew_is_watched_again() {
+        let (base, log) = watched(1);
+        open(base.as_ptr() as usize..base.as_ptr() as usize + PAGE_SIZE).expect("open");
+        put(at(base, 0), 1);
+        assert_eq!(told(&log), []);
+        watch_again().expect("watched");
+        assert_eq!((get(at(base, 0)), told(&log)), (1, vec![(0, false)]));
     }
 
     #[test]
