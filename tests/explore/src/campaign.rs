@@ -56,7 +56,7 @@ impl Findings {
         self.schedules as f64 / self.seconds.max(1e-6)
     }
 
-    fn add(&mut self, outcome: Outcome, schedules: &mut HashSet<u64>, command: &str) {
+    fn add(&mut self, outcome: Outcome, schedules: &mut HashSet<u64>, options: &Options) {
         self.schedules += 1;
         schedules.insert(outcome.schedule);
         self.distinct = schedules.len() as u64;
@@ -65,7 +65,11 @@ impl Findings {
         self.requests.add(outcome.requests);
         if outcome.end != End::Held {
             self.failures.push(Failure {
-                command: format!("{command} {}", outcome.arguments(self.scenario)),
+                command: format!(
+                    "{} {}",
+                    options.command,
+                    outcome.arguments(options.device, self.scenario)
+                ),
                 reason: outcome.reason().to_owned(),
                 outcome,
             });
@@ -97,7 +101,7 @@ pub fn explore(
     let mut schedules = HashSet::new();
     let mut shown = started;
     for outcome in &outcomes {
-        findings.add(outcome?, &mut schedules, &options.command);
+        findings.add(outcome?, &mut schedules, options);
         findings.seconds = started.elapsed().as_secs_f64();
         if shown.elapsed() > INTERVAL {
             progress(&findings);

@@ -70,11 +70,23 @@ pub struct Options {
     pub stride: u64,
 }
 
-/// The devices there are.
+/// The devices there are, all of them in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum DeviceOption {
-    /// Edu's twin in this process.
+    /// Edu's twin.
     EduTwin,
+    /// The ring card.
+    Card,
+}
+
+impl DeviceOption {
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::EduTwin => "edu-twin",
+            Self::Card => "card",
+        }
+    }
 }
 
 /// The policies there are.
@@ -132,10 +144,18 @@ impl Options {
     /// Arguments for a worker that runs `scenario` from `first` on.
     pub fn worker_arguments(&self, scenario: &str, first: u64, stride: u64) -> Vec<String> {
         let policies: Vec<_> = self.policy.iter().map(|policy| policy.name()).collect();
-        let mut arguments: Vec<String> = ["--worker", "--scenario", scenario, "--policy"]
-            .map(str::to_owned)
-            .to_vec();
-        arguments.push(policies.join(","));
+        let policies = policies.join(",");
+        let mut arguments: Vec<String> = [
+            "--worker",
+            "--device",
+            self.device.name(),
+            "--scenario",
+            scenario,
+            "--policy",
+            &policies,
+        ]
+        .map(str::to_owned)
+        .to_vec();
         let numbers = [
             ("--first", first),
             ("--stride", stride),

@@ -15,7 +15,7 @@ use clap::Parser;
 
 use cli::Options;
 use outcome::End;
-use scenario::Scenario;
+use scenario::{Profile, Scenario};
 
 /// Exit code when a schedule failed.
 const FOUND: u8 = 1;
@@ -36,7 +36,8 @@ fn main() -> ExitCode {
 /// Whether every schedule held.
 fn run(options: &Options) -> Result<bool> {
     if options.list {
-        for scenario in scenario::ALL.iter().chain(scenario::PLANTED) {
+        let profile = Profile::of(options.device);
+        for scenario in profile.scenarios.iter().chain(profile.planted) {
             println!("{:18} {}", scenario.name, scenario.about);
         }
         return Ok(true);
@@ -64,20 +65,23 @@ fn run(options: &Options) -> Result<bool> {
 }
 
 fn chosen(options: &Options) -> Result<Vec<&'static Scenario>> {
+    let profile = Profile::of(options.device);
+    let device = options.device.name();
     if options.plant {
-        return Ok(vec![&scenario::PLANTED[0]]);
+        let planted = profile.planted.first();
+        return Ok(vec![planted.with_context(|| {
+            format!("there is no driver with a race for {device}")
+        })?]);
     }
     if options.scenario.is_empty() {
-        return Ok(scenario::ALL.iter().collect());
+        return Ok(profile.scenarios.iter().collect());
     }
-    options
-        .scenario
-        .iter()
-        .map(|name| {
-            scenario::find(name)
-                .with_context(|| format!("there is no scenario {name:?}; --list shows them"))
+    let find = |name: &String| {
+        profile.find(name).with_context(|| {
+            format!("there is no scenario {name:?} for {device}; --list shows them")
         })
-        .collect()
+    };
+    options.scenario.iter().map(find).collect()
 }
 
 fn one(scenarios: &[&'static Scenario]) -> Result<&'static Scenario> {

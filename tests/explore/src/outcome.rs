@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::account::Requests;
-use crate::cli::Policy;
+use crate::cli::{DeviceOption, Policy};
 
 /// How a run's process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,9 +82,9 @@ pub struct Outcome {
 
 impl Outcome {
     /// What repeats the run, as arguments of this program.
-    pub fn arguments(&self, scenario: &str) -> String {
-        let (policy, seed) = (self.policy.name(), self.seed);
-        format!("--scenario {scenario} --policy {policy} --replay {seed}")
+    pub fn arguments(&self, device: DeviceOption, scenario: &str) -> String {
+        let (device, policy, seed) = (device.name(), self.policy.name(), self.seed);
+        format!("--device {device} --scenario {scenario} --policy {policy} --replay {seed}")
     }
 
     /// The line of its output that says why it stopped.

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use crate::campaign::{Failure, Findings};
-use crate::cli::{DeviceOption, Options};
+use crate::cli::Options;
 use crate::outcome::{End, Outcome};
 use crate::scenario::Scenario;
 
@@ -62,9 +62,7 @@ pub fn print(options: &Options, findings: &[Findings]) -> Result<()> {
     let mut out = io::stdout().lock();
     if options.json {
         let report = Report {
-            device: match options.device {
-                DeviceOption::EduTwin => "edu-twin",
-            },
+            device: options.device.name(),
             seeds: options.seeds,
             first: options.first,
             policies: options.policy.iter().map(|policy| policy.name()).collect(),

@@ -6,18 +6,15 @@ use std::os::fd::{AsRawFd, FromRawFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use machine::{Config, Device, DriverSource, Forked, Machine, PolicyKind};
+use machine::{Config, DriverSource, Forked, Machine, PolicyKind};
 
 use crate::account::{self, Run};
 use crate::cli::Options;
 use crate::outcome::{End, Outcome};
-use crate::scenario::{Driver, Scenario, Setting};
+use crate::scenario::{Driver, Profile, Scenario, Setting};
 
 /// How often results are passed on.
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
-
-/// Map registers of the machine: two adapters' worth. Their pages are copied for every run, and checked at its end.
-const MAP_REGISTERS: u32 = 8;
 
 /// Runs the seeds that `options` ask for, and prints a line for each.
 ///
@@ -60,8 +57,8 @@ fn each(
     account::open()?;
     machine::trace::show(options.events);
     let mut config = Config::new(driver(options, scenario)?);
-    config.device = Device::EduTwin;
-    config.hal.map_registers = MAP_REGISTERS;
+    let profile = Profile::of(options.device);
+    (profile.configure)(&mut config);
     (scenario.configure)(&mut config);
     let options = options.clone();
     machine::run(config, move |machine| -> Result<()> {
@@ -83,6 +80,7 @@ fn each(
         );
         let mut runner = Runner {
             machine,
+            profile,
             scenario,
             options,
             output: memory_file()?,
@@ -111,6 +109,7 @@ fn driver(options: &Options, scenario: &Scenario) -> Result<DriverSource> {
 
 struct Runner<'m> {
     machine: &'m Machine,
+    profile: &'static Profile,
     scenario: &'static Scenario,
     options: Options,
     /// What runs print.
@@ -168,7 +167,7 @@ impl Runner<'_> {
         unsafe { libc::alarm(self.options.time_limit().as_secs() as u32) };
         self.machine
             .set_schedule(policy, seed, Some(self.options.limit));
-        (self.scenario.run)(&Setting::new(self.machine, seed));
+        (self.scenario.run)(&Setting::new(self.machine, self.profile, seed));
         self.machine.shut_down();
         account::close();
         // SAFETY: ends the process without running what belongs to the one it was forked from.

@@ -6,12 +6,12 @@ mod support;
 
 use support::{explore, runs};
 
-/// Runs every scenario under `seeds` schedules.
-fn every_scenario(seeds: u64, arguments: &[&str]) {
+/// Runs every scenario of a device, of which there are so many, under `seeds` schedules.
+fn every_scenario(device: &str, count: usize, seeds: u64, arguments: &[&str]) {
     let number = seeds.to_string();
-    let report = explore(&[&["--seeds", &number], arguments].concat());
+    let report = explore(&[&["--device", device, "--seeds", &number], arguments].concat());
     let scenarios = report["scenarios"].as_array().expect("a list");
-    assert!(scenarios.len() >= 14);
+    assert_eq!(scenarios.len(), count);
     for scenario in scenarios {
         let failures = scenario["failures"].as_array().expect("a list");
         if let Some(failure) = failures.first() {
@@ -29,7 +29,12 @@ fn every_scenario(seeds: u64, arguments: &[&str]) {
 
 #[test]
 fn every_scenario_holds_under_some_schedules() {
-    every_scenario(60, &[]);
+    every_scenario("edu-twin", 14, 60, &[]);
+}
+
+#[test]
+fn every_scenario_of_the_card_holds_under_some_schedules() {
+    every_scenario("card", 23, 20, &[]);
 }
 
 #[test]
@@ -37,7 +42,12 @@ fn every_scenario_holds_when_atomics_are_switch_points() {
     let image = std::env::var("DMACARD_SYS_INSTRUMENTED")
         .expect("DMACARD_SYS_INSTRUMENTED names the image: run `cargo xtask test`");
     let command = "cargo xtask explore --image instrumented";
-    every_scenario(30, &["--driver", &image, "--command", command]);
+    every_scenario(
+        "edu-twin",
+        14,
+        30,
+        &["--driver", &image, "--command", command],
+    );
 }
 
 /// Three processes, each with machines of its own at other addresses, and other runs before those that are compared.

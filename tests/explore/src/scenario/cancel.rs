@@ -2,11 +2,9 @@
 
 use std::rc::Rc;
 
-use machine::Draw;
-
-use super::lane::{CANCELLED, Handle, Lane, Pending};
+use super::lane::{CANCELLED, Handle, Pending};
 use super::traffic::{Plan, Traffic};
-use super::{Driver, MEMORY, Scenario, Setting, pause};
+use super::{Dice, Driver, Scenario, Setting};
 
 pub(super) const CANCEL_IO: Scenario = Scenario {
     name: "cancel-io",
@@ -17,7 +15,6 @@ pub(super) const CANCEL_IO: Scenario = Scenario {
         let plan = Plan {
             allowed: CANCELLED,
             meanwhile: cancel_some,
-            ..Plan::default()
         };
         let traffic = Traffic::start(setting, &setting.open(), plan);
         let mut lanes = traffic.join();
@@ -52,14 +49,14 @@ pub(super) const PROCESS_EXIT: Scenario = Scenario {
     },
 };
 
-pub(super) fn cancel_some(handle: &Handle, pending: &[Pending], draw: &mut Draw) {
-    for _ in 0..1 + draw.below(2) {
-        pause(draw);
+pub(super) fn cancel_some(handle: &Handle, pending: &[Pending], dice: &mut Dice) {
+    for _ in 0..1 + dice.below(2) {
+        dice.pause();
         // Nothing to cancel is no error: it may be over.
-        let _ = match draw.below(3) {
+        let _ = match dice.below(3) {
             0 => handle.file.cancel_all(),
             _ => {
-                let index = draw.below(pending.len() as u64) as usize;
+                let index = dice.below(pending.len() as u64) as usize;
                 pending[index].overlapped.cancel()
             }
         };
@@ -68,18 +65,19 @@ pub(super) fn cancel_some(handle: &Handle, pending: &[Pending], draw: &mut Draw)
 
 /// Has requests of one handle under way when `leave` gives it up, while another process goes on.
 fn abandon<K>(setting: &Setting<'_>, leave: fn(Handle) -> Rc<K>) {
-    let mut lanes = Lane::split(MEMORY, 4);
-    let others = lanes.split_off(2);
+    let each = 1 + (setting.profile.load)(&mut setting.dice.borrow_mut()).requests;
+    let mut lanes = setting.profile.lanes(2 * each);
+    let others = lanes.split_off(each);
     let other = setting.open();
-    let mut draw = setting.fork_draw();
+    let mut dice = setting.dice();
     let theirs: Vec<Pending> = others
         .iter()
-        .map(|lane| lane.start(&other, &mut draw))
+        .map(|lane| lane.start(&other, &mut dice))
         .collect();
     let handle = setting.open();
     let pending: Vec<Pending> = lanes
         .iter()
-        .map(|lane| lane.start(&handle, &mut draw))
+        .map(|lane| lane.start(&handle, &mut dice))
         .collect();
     setting.pause();
     let process = leave(handle);

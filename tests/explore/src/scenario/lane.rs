@@ -4,15 +4,18 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use dmatest::pattern::Pattern;
-use machine::Draw;
 use machine::nt_sys::{NTSTATUS, STATUS_CANCELLED, STATUS_SUCCESS};
 use machine::user::{Completion, File, Overlapped, Process, UserBuffer};
 
+use super::dice::Dice;
 use crate::account::{self, Ending};
 
 /// What surrounds the data of a request, before and behind.
 const GUARD: u8 = 0xc7;
 const GUARD_LENGTH: usize = 48;
+
+/// What bounce pages hold.
+const BOUNCE_FILL: u8 = 0x0f;
 
 /// How a request may end.
 #[derive(Clone, Copy)]
@@ -22,18 +25,25 @@ pub struct Allowed {
     /// The device may be cut off from the bus during a transfer. One that reads memory then gets zeroes: edu goes on
     /// with its work.
     pub cut_off: bool,
+    /// Requests are moved by way of bounce pages. The system copies them as a whole, also what the device has not written.
+    pub bounced: bool,
+}
+
+impl Allowed {
+    /// With success or one of these statuses.
+    pub const fn with(statuses: &'static [NTSTATUS]) -> Self {
+        Self {
+            statuses,
+            cut_off: false,
+            bounced: false,
+        }
+    }
 }
 
 /// With success.
-pub const SUCCESS_ONLY: Allowed = Allowed {
-    statuses: &[],
-    cut_off: false,
-};
+pub const SUCCESS_ONLY: Allowed = Allowed::with(&[]);
 /// With success or cancelled.
-pub const CANCELLED: Allowed = Allowed {
-    statuses: &[STATUS_CANCELLED],
-    cut_off: false,
-};
+pub const CANCELLED: Allowed = Allowed::with(&[STATUS_CANCELLED]);
 
 /// A part of the device's memory.
 pub struct Lane {
@@ -76,55 +86,48 @@ impl Handle {
 }
 
 impl Lane {
-    /// `count` lanes that share `memory` bytes, all of them zero so far.
-    pub fn split(memory: usize, count: usize) -> Vec<Self> {
+    /// `count` lanes that share `memory` bytes, all of them zero so far, and again whenever power is lost, if it
+    /// `loses_power`.
+    pub fn split(memory: usize, count: usize, loses_power: bool) -> Vec<Self> {
         let length = memory / count;
         (0..count)
             .map(|index| Self {
                 offset: (index * length) as u64,
                 bytes: vec![0; length],
                 doubts: Vec::new(),
-                loses_power: false,
+                loses_power,
             })
             .collect()
     }
 
-    /// As this lane, of a device that may lose power at any time and holds zeroes then.
-    pub fn losing_power(self) -> Self {
-        Self {
-            loses_power: true,
-            ..self
-        }
-    }
-
     /// Starts a read or a write somewhere in the lane.
-    pub fn start(&self, handle: &Handle, draw: &mut Draw) -> Pending {
-        let first = draw.below(self.bytes.len() as u64) as usize;
-        let length = 1 + draw.below((self.bytes.len() - first) as u64) as usize;
-        let reads = draw.below(2) == 0;
-        self.request(handle, draw, first..first + length, reads)
+    pub fn start(&self, handle: &Handle, dice: &mut Dice) -> Pending {
+        let first = dice.below(self.bytes.len() as u64) as usize;
+        let length = 1 + dice.below((self.bytes.len() - first) as u64) as usize;
+        let reads = dice.below(2) == 0;
+        self.request(handle, dice, first..first + length, reads)
     }
 
     /// Starts a read of the whole lane.
-    pub fn read_all(&self, handle: &Handle, draw: &mut Draw) -> Pending {
-        self.request(handle, draw, 0..self.bytes.len(), true)
+    pub fn read_all(&self, handle: &Handle, dice: &mut Dice) -> Pending {
+        self.request(handle, dice, 0..self.bytes.len(), true)
     }
 
     fn request(
         &self,
         handle: &Handle,
-        draw: &mut Draw,
+        dice: &mut Dice,
         place: Range<usize>,
         reads: bool,
     ) -> Pending {
-        let begin = GUARD_LENGTH + draw.below(256) as usize;
+        let begin = GUARD_LENGTH + dice.below(256) as usize;
         let range = begin..begin + place.len();
         let mut buffer = handle.buffer(range.end + GUARD_LENGTH);
         let offset = self.offset + place.start as u64;
         let (overlapped, written) = if reads {
             (handle.file.read(offset, buffer, range.clone()), None)
         } else {
-            Pattern::Random(draw.number()).fill(0, &mut buffer[range.clone()]);
+            Pattern::Random(dice.number()).fill(0, &mut buffer[range.clone()]);
             let data = buffer[range.clone()].to_vec();
             (handle.file.write(offset, buffer, range.clone()), Some(data))
         };
@@ -176,17 +179,24 @@ impl Lane {
         if ending != Ending::Succeeded && written.is_some() && allowed.cut_off {
             self.doubt(place.clone(), |_| 0);
         }
-        self.check(place, &buffer[range], written.as_deref(), ending, &at);
+        let left: &[u8] = if allowed.bounced {
+            &[GUARD, BOUNCE_FILL]
+        } else {
+            &[GUARD]
+        };
+        self.check(place, &buffer[range], written.as_deref(), ending, left, &at);
         ending
     }
 
-    /// Compares a request's data with what it may be, and takes note of what the lane holds from now on.
+    /// Compares a request's data with what it may be, and takes note of what the lane holds from now on. `left` is what a
+    /// read without success may find in its buffer besides.
     fn check(
         &mut self,
         place: Range<usize>,
         data: &[u8],
         written: Option<&[u8]>,
         ending: Ending,
+        left: &[u8],
         at: &str,
     ) {
         match written {
@@ -195,7 +205,7 @@ impl Lane {
                 let untouched = ending != Ending::Succeeded;
                 for (index, &value) in place.clone().zip(data) {
                     assert!(
-                        self.may_hold(index, value) || untouched && value == GUARD,
+                        self.may_hold(index, value) || untouched && left.contains(&value),
                         "{at}, {ending:?}: byte {index} of the lane is {value:#04x} in the buffer"
                     );
                 }
@@ -244,14 +254,32 @@ mod tests {
 
     /// A lane whose first four bytes were written, the second half of them in vain.
     fn lane() -> Lane {
-        let mut lane = Lane::split(16, 2).remove(0);
-        lane.check(0..4, &[1; 4], Some(&[1; 4]), Ending::Succeeded, "write");
-        lane.check(2..4, &[2; 2], Some(&[2; 2]), Ending::Cancelled, "write");
+        lane_of(false)
+    }
+
+    fn lane_of(loses_power: bool) -> Lane {
+        let mut lane = Lane::split(16, 2, loses_power).remove(0);
+        lane.check(
+            0..4,
+            &[1; 4],
+            Some(&[1; 4]),
+            Ending::Succeeded,
+            &[],
+            "write",
+        );
+        lane.check(
+            2..4,
+            &[2; 2],
+            Some(&[2; 2]),
+            Ending::Cancelled,
+            &[],
+            "write",
+        );
         lane
     }
 
     fn read(lane: &mut Lane, data: &[u8], ending: Ending) {
-        lane.check(0..data.len(), data, None, ending, "read");
+        lane.check(0..data.len(), data, None, ending, &[GUARD], "read");
     }
 
     #[test]
@@ -269,13 +297,13 @@ mod tests {
 
     #[test]
     fn a_device_without_power_forgets() {
-        read(&mut lane().losing_power(), &[1, 0, 0, 0], Ending::Succeeded);
+        read(&mut lane_of(true), &[1, 0, 0, 0], Ending::Succeeded);
     }
 
     #[test]
     #[should_panic(expected = "byte 1 of the lane")]
     fn a_device_without_power_makes_nothing_up() {
-        read(&mut lane().losing_power(), &[1, 2], Ending::Succeeded);
+        read(&mut lane_of(true), &[1, 2], Ending::Succeeded);
     }
 
     #[test]
@@ -306,7 +334,14 @@ mod tests {
     #[test]
     #[should_panic(expected = "buffer has changed")]
     fn a_write_does_not_change_its_buffer() {
-        lane().check(0..2, &[1, 2], Some(&[1, 1]), Ending::Succeeded, "write");
+        lane().check(
+            0..2,
+            &[1, 2],
+            Some(&[1, 1]),
+            Ending::Succeeded,
+            &[],
+            "write",
+        );
     }
 
     #[test]
@@ -317,7 +352,7 @@ mod tests {
 
     #[test]
     fn lanes_do_not_overlap() {
-        let lanes = Lane::split(4095, 4);
+        let lanes = Lane::split(4095, 4, false);
         for pair in lanes.windows(2) {
             assert_eq!(pair[0].offset + pair[0].bytes.len() as u64, pair[1].offset);
         }

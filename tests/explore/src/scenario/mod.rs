@@ -1,25 +1,31 @@
 //! What is run under many schedules.
 
 mod cancel;
+mod card;
+mod dice;
+mod edu;
 mod lane;
+mod lies;
 mod planted;
 mod power;
 mod traffic;
-mod trouble;
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::Duration;
 
 use abi::guid::DEVICE_INTERFACE;
+use abi::ioctl::RESET;
 use dmatest::machine_device::MachineDevice;
 use dmatest::query_statistics;
-use machine::nt_sys::GUID;
+use machine::inf::{RegistryData, RegistryValue};
+use machine::nt_sys::{GUID, STATUS_SUCCESS};
 use machine::testdriver::TestDriver;
-use machine::user::{Access, Token, relinquish, sleep};
-use machine::{Config, Draw, Machine, next_device_event};
+use machine::user::{Access, Token};
+use machine::{Config, Machine};
 
 use crate::account;
+use crate::cli::DeviceOption;
+use dice::{Dice, Pauses};
 use lane::{Handle, Lane};
 
 /// Something that happens to a started device.
@@ -45,75 +51,90 @@ pub enum Driver {
     Test(fn() -> TestDriver),
 }
 
-/// Every scenario of the project's driver.
-pub const ALL: &[Scenario] = &[
-    traffic::TWO_PROCESSORS,
-    cancel::CANCEL_IO,
-    cancel::CLOSE_HANDLE,
-    cancel::PROCESS_EXIT,
-    power::SUSPEND,
-    power::REBALANCE,
-    power::SURPRISE_REMOVAL,
-    trouble::HANG,
-    trouble::SLOW,
-    trouble::STUCK,
-    trouble::INTERRUPTS,
-    trouble::UNPLUG,
-    trouble::RESETS,
-    trouble::MIX,
-];
-
-/// A driver with a known race, and the same without it: to see that a race is found, and that nothing is found where
-/// there is none.
-pub const PLANTED: &[Scenario] = &[planted::RACE, planted::SOUND];
-
-/// The scenario called `name`.
-pub fn find(name: &str) -> Option<&'static Scenario> {
-    let mut known = ALL.iter().chain(PLANTED);
-    known.find(|scenario| scenario.name == name)
+/// A device, and what can happen to it.
+pub struct Profile {
+    /// Every scenario of the project's driver.
+    pub scenarios: &'static [Scenario],
+    /// A driver with a known race, and the same without it: to see that a race is found, and that nothing is found where
+    /// there is none.
+    pub planted: &'static [Scenario],
+    /// Puts the device into the machine.
+    pub configure: fn(&mut Config),
+    /// How much of its memory is used, in bytes.
+    memory: usize,
+    /// Whether that is lost with the power: it holds zeroes then.
+    loses_power: bool,
+    /// How requests are sent.
+    load: fn(&mut Dice) -> Load,
+    pauses: Pauses,
 }
 
-/// Bytes of edu's memory.
-const MEMORY: usize = abi::edu::USABLE as usize;
+/// How a thread sends requests.
+struct Load {
+    /// How many at a time.
+    requests: usize,
+    /// How often.
+    rounds: u64,
+}
 
-/// Longest pause of a thread: as long as a request with all its transfers.
-const LONGEST_PAUSE: u64 = 500_000_000;
+impl Profile {
+    /// The one of a device.
+    pub fn of(device: DeviceOption) -> &'static Self {
+        match device {
+            DeviceOption::EduTwin => &edu::PROFILE,
+            DeviceOption::Card => &card::PROFILE,
+        }
+    }
+
+    /// The scenario called `name`.
+    pub fn find(&self, name: &str) -> Option<&Scenario> {
+        let mut known = self.scenarios.iter().chain(self.planted);
+        known.find(|scenario| scenario.name == name)
+    }
+
+    /// `count` parts of the device's memory, all of it zero so far.
+    fn lanes(&self, count: usize) -> Vec<Lane> {
+        Lane::split(self.memory, count, self.loses_power)
+    }
+}
 
 /// What a scenario has to work with.
 pub struct Setting<'m> {
     /// The machine.
     pub machine: &'m Machine,
-    draw: RefCell<Draw>,
+    profile: &'static Profile,
+    dice: RefCell<Dice>,
 }
 
 impl<'m> Setting<'m> {
     /// The setting of `seed`.
-    pub fn new(machine: &'m Machine, seed: u64) -> Self {
+    pub fn new(machine: &'m Machine, profile: &'static Profile, seed: u64) -> Self {
         Self {
             machine,
+            profile,
             // Not the numbers that the schedule is made of.
-            draw: RefCell::new(Draw::new(seed ^ 0x5ca1_ab1e_0000_0000)),
+            dice: RefCell::new(Dice::new(seed ^ 0x5ca1_ab1e_0000_0000, profile.pauses)),
         }
     }
 
     /// Random numbers of one thread's own.
-    pub fn fork_draw(&self) -> Draw {
-        Draw::new(self.draw.borrow_mut().number())
+    pub fn dice(&self) -> Dice {
+        self.dice.borrow_mut().fork()
     }
 
     /// A number below `bound`.
     pub fn below(&self, bound: u64) -> u64 {
-        self.draw.borrow_mut().below(bound)
+        self.dice.borrow_mut().below(bound)
     }
 
     /// A number up to `longest`, of any magnitude.
     pub fn magnitude(&self, longest: u64) -> u64 {
-        self.draw.borrow_mut().magnitude(longest)
+        self.dice.borrow_mut().magnitude(longest)
     }
 
     /// Lets a moment pass.
     pub fn pause(&self) {
-        pause(&mut self.draw.borrow_mut());
+        self.dice.borrow_mut().pause();
     }
 
     /// Opens the device in a process of its own.
@@ -148,11 +169,22 @@ impl<'m> Setting<'m> {
     pub fn check(&self, lanes: &mut [Lane]) {
         let handle = self.open();
         for lane in lanes {
-            let pending = lane.read_all(&handle, &mut self.draw.borrow_mut());
+            let pending = lane.read_all(&handle, &mut self.dice.borrow_mut());
             lane.settle(pending, lane::SUCCESS_ONLY);
         }
         drop(handle);
         self.check_statistics();
+    }
+
+    /// Asks for a reset, by a handle of its own, since what cancels all requests of a handle cancels a reset as well.
+    ///
+    /// # Panics
+    /// If that fails.
+    fn reset(&self) {
+        let handle = self.open();
+        let buffer = handle.process.buffer(1).expect("memory for a request");
+        let completion = handle.file.control(RESET, buffer, 0..0, 0..0).wait();
+        assert_eq!(completion.status, STATUS_SUCCESS, "reset");
     }
 
     /// Checks that the driver has counted what has happened.
@@ -173,20 +205,11 @@ impl<'m> Setting<'m> {
     }
 }
 
-/// Lets a moment pass: none, a few turns of others, any time, or until about when the device does something next, since
-/// that is where races are.
-fn pause(draw: &mut Draw) {
-    /// Around the device's next event, ns.
-    const AROUND: u64 = 8_000;
-    match draw.below(5) {
-        0 => {}
-        1 => (0..draw.below(40)).for_each(|_| relinquish()),
-        2 => sleep(Duration::from_nanos(draw.magnitude(LONGEST_PAUSE))),
-        _ => {
-            let event = next_device_event().unwrap_or(0);
-            let early = draw.below(AROUND);
-            let late = draw.below(AROUND);
-            sleep(Duration::from_nanos((event + late).saturating_sub(early)));
-        }
-    }
+/// Sets the driver's time limit for transfers, in milliseconds.
+fn limit(config: &mut Config, milliseconds: u32) {
+    config.registry.push(RegistryValue {
+        subkey: "Parameters".to_owned(),
+        name: "TransferTimeout".to_owned(),
+        data: RegistryData::Dword(milliseconds),
+    });
 }

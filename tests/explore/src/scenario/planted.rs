@@ -22,8 +22,8 @@ use machine::ddi;
 use machine::nt_sys::*;
 use machine::user::Thread;
 
-use super::lane::{CANCELLED, Lane};
-use super::{Driver, Scenario, Setting, pause};
+use super::lane::CANCELLED;
+use super::{Driver, Scenario, Setting};
 use edu::Steps;
 
 pub(super) const RACE: Scenario = Scenario {
@@ -57,13 +57,13 @@ pub(super) const SOUND: Scenario = Scenario {
 /// Two requests one after the other, either of which may be cancelled by another thread.
 fn request_and_cancel(setting: &Setting<'_>) {
     let handle = setting.open_interface(&edu::INTERFACE);
-    let mut lane = Lane::split(super::MEMORY, 2).remove(0);
-    let mut draw = setting.fork_draw();
+    let mut lane = setting.profile.lanes(2).remove(0);
+    let mut dice = setting.dice();
     for _ in 0..2 {
-        let pending = lane.start(&handle, &mut draw);
-        let (file, mut canceller) = (handle.file.clone(), setting.fork_draw());
+        let pending = lane.start(&handle, &mut dice);
+        let (file, mut canceller) = (handle.file.clone(), setting.dice());
         let thread = Thread::spawn("canceller", move || {
-            pause(&mut canceller);
+            canceller.pause();
             // It may be over.
             let _ = file.cancel_all();
         });

@@ -19,6 +19,7 @@ pub(super) const GONE: Allowed = Allowed {
         STATUS_DEVICE_DOES_NOT_EXIST,
     ],
     cut_off: true,
+    bounced: false,
 };
 
 pub(super) const SUSPEND: Scenario = Scenario {
@@ -27,11 +28,7 @@ pub(super) const SUSPEND: Scenario = Scenario {
     driver: Driver::Project,
     configure: |_| {},
     run: |setting| {
-        let plan = Plan {
-            loses_power: true,
-            ..Plan::default()
-        };
-        let traffic = Traffic::start(setting, &setting.open(), plan);
+        let traffic = Traffic::start(setting, &setting.open(), Plan::default());
         for _ in 0..1 + setting.below(2) {
             sleep_and_wake(setting);
         }

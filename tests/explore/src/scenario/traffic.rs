@@ -3,11 +3,10 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use machine::Draw;
 use machine::user::Thread;
 
 use super::lane::{Allowed, Handle, Lane, Pending, SUCCESS_ONLY};
-use super::{Driver, MEMORY, Scenario, Setting, pause};
+use super::{Dice, Driver, Load, Scenario, Setting};
 
 pub(super) const TWO_PROCESSORS: Scenario = Scenario {
     name: "two-processors",
@@ -27,9 +26,7 @@ pub(super) struct Plan {
     /// How requests may end.
     pub(super) allowed: Allowed,
     /// What happens while a thread has requests under way.
-    pub(super) meanwhile: fn(&Handle, &[Pending], &mut Draw),
-    /// Whether the device may lose power, and with it what it holds.
-    pub(super) loses_power: bool,
+    pub(super) meanwhile: fn(&Handle, &[Pending], &mut Dice),
 }
 
 impl Default for Plan {
@@ -37,7 +34,6 @@ impl Default for Plan {
         Self {
             allowed: SUCCESS_ONLY,
             meanwhile: |_, _, _| {},
-            loses_power: false,
         }
     }
 }
@@ -49,24 +45,20 @@ pub(super) struct Traffic {
 }
 
 impl Traffic {
-    /// Starts two threads, with one or two lanes each, that send requests through `handle`.
+    /// Starts two threads that send requests through `handle`, each to lanes of its own.
     pub(super) fn start(setting: &Setting<'_>, handle: &Handle, plan: Plan) -> Self {
         const THREADS: usize = 2;
-        let each = 1 + setting.below(2) as usize;
-        let rounds = 1 + setting.below(2);
-        let mut free = Lane::split(MEMORY, THREADS * each);
-        if plan.loses_power {
-            free = free.into_iter().map(Lane::losing_power).collect();
-        }
+        let Load { requests, rounds } = (setting.profile.load)(&mut setting.dice.borrow_mut());
+        let mut free = setting.profile.lanes(THREADS * requests);
         let lanes = Rc::new(RefCell::new(Vec::new()));
         let threads = (0..THREADS)
             .map(|number| {
-                let mut own = free.split_off(free.len() - each);
+                let mut own = free.split_off(free.len() - requests);
                 let (handle, lanes) = (handle.clone(), Rc::clone(&lanes));
-                let mut draw = setting.fork_draw();
+                let mut dice = setting.dice();
                 Thread::spawn(&format!("requests {number}"), move || {
                     for _ in 0..rounds {
-                        round(&mut own, &handle, plan, &mut draw);
+                        round(&mut own, &handle, plan, &mut dice);
                     }
                     lanes.borrow_mut().append(&mut own);
                 })
@@ -82,13 +74,22 @@ impl Traffic {
     }
 }
 
+/// Sends requests through a handle, and returns their lanes when all have ended.
+pub(super) fn send(setting: &Setting<'_>, allowed: Allowed) -> Vec<Lane> {
+    let plan = Plan {
+        allowed,
+        ..Plan::default()
+    };
+    Traffic::start(setting, &setting.open(), plan).join()
+}
+
 /// A request on every lane, all of them waited for.
-fn round(lanes: &mut [Lane], handle: &Handle, plan: Plan, draw: &mut Draw) {
-    if draw.below(2) == 0 {
-        pause(draw);
+fn round(lanes: &mut [Lane], handle: &Handle, plan: Plan, dice: &mut Dice) {
+    if dice.below(2) == 0 {
+        dice.pause();
     }
-    let pending: Vec<Pending> = lanes.iter().map(|lane| lane.start(handle, draw)).collect();
-    (plan.meanwhile)(handle, &pending, draw);
+    let pending: Vec<Pending> = lanes.iter().map(|lane| lane.start(handle, dice)).collect();
+    (plan.meanwhile)(handle, &pending, dice);
     for (lane, pending) in lanes.iter_mut().zip(pending) {
         lane.settle(pending, plan.allowed);
     }

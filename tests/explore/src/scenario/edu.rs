@@ -1,64 +1,100 @@
-//! Devices that fail, resets, and everything together, with requests under way.
+//! Edu: one transfer at a time, and it cannot be told to stop.
 
-use abi::ioctl::RESET;
-use machine::Config;
+use machine::Device;
 use machine::fault::{Fault, FaultKind, Moment};
-use machine::inf::{RegistryData, RegistryValue};
 use machine::nt_sys::{
     STATUS_CANCELLED, STATUS_DELETE_PENDING, STATUS_DEVICE_DOES_NOT_EXIST,
-    STATUS_INVALID_DEVICE_STATE, STATUS_IO_DEVICE_ERROR, STATUS_IO_TIMEOUT, STATUS_SUCCESS,
+    STATUS_INVALID_DEVICE_STATE, STATUS_IO_DEVICE_ERROR, STATUS_IO_TIMEOUT,
 };
 
-use super::cancel::cancel_some;
-use super::lane::{Allowed, Lane, SUCCESS_ONLY};
-use super::power::{GONE, sleep_and_wake};
-use super::traffic::{Plan, Traffic};
-use super::{Driver, Scenario, Setting};
+use super::cancel::{self, cancel_some};
+use super::lane::{Allowed, SUCCESS_ONLY};
+use super::power::{self, GONE, sleep_and_wake};
+use super::traffic::{self, Plan, Traffic};
+use super::{Driver, Load, Pauses, Profile, Scenario, Setting, limit, planted};
+
+pub(super) const PROFILE: Profile = Profile {
+    scenarios: &[
+        traffic::TWO_PROCESSORS,
+        cancel::CANCEL_IO,
+        cancel::CLOSE_HANDLE,
+        cancel::PROCESS_EXIT,
+        power::SUSPEND,
+        power::REBALANCE,
+        power::SURPRISE_REMOVAL,
+        HANG,
+        SLOW,
+        STUCK,
+        INTERRUPTS,
+        UNPLUG,
+        RESETS,
+        MIX,
+    ],
+    planted: &[planted::RACE, planted::SOUND],
+    configure: |config| {
+        config.device = Device::EduTwin;
+        // Two adapters' worth. Their pages are copied for every run, and checked at its end.
+        config.hal.map_registers = 8;
+    },
+    memory: abi::edu::USABLE as usize,
+    loses_power: true,
+    load: |dice| Load {
+        requests: 1 + dice.below(2) as usize,
+        rounds: 1 + dice.below(2),
+    },
+    pauses: Pauses {
+        longest: 500_000_000,
+        around: 8_000,
+    },
+};
 
 /// Of requests that take too long.
 const TIMED_OUT: Allowed = Allowed {
     statuses: &[STATUS_IO_TIMEOUT],
     cut_off: true,
+    bounced: false,
 };
 
 /// Of requests that may be ended by a reset or by whoever waits for them.
 const RESET_OR_CANCELLED: Allowed = Allowed {
     statuses: &[STATUS_CANCELLED],
     cut_off: true,
+    bounced: false,
 };
 
 /// Of requests that may be ended by everything that leaves the device in order.
 const CUT: Allowed = Allowed {
     statuses: &[STATUS_CANCELLED, STATUS_IO_TIMEOUT],
     cut_off: true,
+    bounced: false,
 };
 
-pub(super) const HANG: Scenario = Scenario {
+const HANG: Scenario = Scenario {
     name: "hang",
     about: "a transfer that the device never finishes; the next ones work",
     driver: Driver::Project,
     configure: |config| limit(config, 120),
     run: |setting| {
         arm(setting, FaultKind::Hang, 8);
-        let mut lanes = traffic(setting, TIMED_OUT);
+        let mut lanes = traffic::send(setting, TIMED_OUT);
         setting.machine.faults().disarm();
         setting.check(&mut lanes);
     },
 };
 
-pub(super) const SLOW: Scenario = Scenario {
+const SLOW: Scenario = Scenario {
     name: "slow",
     about: "transfers that end just when their time is over",
     driver: Driver::Project,
     configure: |config| limit(config, 20),
     run: |setting| {
         // What the memory holds now cannot be read in good time.
-        drop(traffic(setting, TIMED_OUT));
+        drop(traffic::send(setting, TIMED_OUT));
         setting.check_statistics();
     },
 };
 
-pub(super) const STUCK: Scenario = Scenario {
+const STUCK: Scenario = Scenario {
     name: "stuck",
     about: "an engine that goes on although it is cut off: the device fails",
     driver: Driver::Project,
@@ -74,15 +110,16 @@ pub(super) const STUCK: Scenario = Scenario {
                 STATUS_DEVICE_DOES_NOT_EXIST,
             ],
             cut_off: true,
+            bounced: false,
         };
         arm(setting, FaultKind::Stuck, 3);
-        drop(traffic(setting, FAILED));
+        drop(traffic::send(setting, FAILED));
         setting.machine.settle();
         setting.machine.finish_removals();
     },
 };
 
-pub(super) const INTERRUPTS: Scenario = Scenario {
+const INTERRUPTS: Scenario = Scenario {
     name: "interrupts",
     about: "interrupts that are lost, late, doubled or for nothing",
     driver: Driver::Project,
@@ -98,13 +135,13 @@ pub(super) const INTERRUPTS: Scenario = Scenario {
             };
             arm(setting, kind, 8);
         }
-        let mut lanes = traffic(setting, SUCCESS_ONLY);
+        let mut lanes = traffic::send(setting, SUCCESS_ONLY);
         setting.machine.faults().disarm();
         setting.check(&mut lanes);
     },
 };
 
-pub(super) const UNPLUG: Scenario = Scenario {
+const UNPLUG: Scenario = Scenario {
     name: "unplug",
     about: "the device is pulled out at an access to it, and the system hears of it later",
     driver: Driver::Project,
@@ -113,14 +150,14 @@ pub(super) const UNPLUG: Scenario = Scenario {
         let access = 1 + setting.below(60) as u32;
         let fault = Fault::at(FaultKind::Unplug, Moment::Access(access));
         setting.machine.faults().arm(fault).expect("armed");
-        drop(traffic(setting, GONE));
+        drop(traffic::send(setting, GONE));
         setting.machine.faults().disarm();
         setting.machine.settle();
         setting.machine.finish_removals();
     },
 };
 
-pub(super) const RESETS: Scenario = Scenario {
+const RESETS: Scenario = Scenario {
     name: "reset",
     about: "resets of a device that works or hangs, with requests under way, some of them cancelled",
     driver: Driver::Project,
@@ -135,12 +172,11 @@ pub(super) const RESETS: Scenario = Scenario {
         let plan = Plan {
             allowed,
             meanwhile: cancel_some,
-            ..Plan::default()
         };
         let traffic = Traffic::start(setting, &handle, plan);
         for _ in 0..1 + setting.below(2) {
             setting.pause();
-            reset(setting);
+            setting.reset();
         }
         let mut lanes = traffic.join();
         setting.machine.faults().disarm();
@@ -149,7 +185,7 @@ pub(super) const RESETS: Scenario = Scenario {
     },
 };
 
-pub(super) const MIX: Scenario = Scenario {
+const MIX: Scenario = Scenario {
     name: "mix",
     about: "cancelling, a device that hangs, resets, sleep and rebalance in any order",
     driver: Driver::Project,
@@ -162,14 +198,13 @@ pub(super) const MIX: Scenario = Scenario {
         let plan = Plan {
             allowed: CUT,
             meanwhile: cancel_some,
-            loses_power: true,
         };
         let traffic = Traffic::start(setting, &handle, plan);
         for _ in 0..1 + setting.below(3) {
             match setting.below(4) {
                 0 => sleep_and_wake(setting),
                 1 => setting.machine.rebalance().expect("rebalanced"),
-                2 => reset(setting),
+                2 => setting.reset(),
                 _ => setting.pause(),
             }
         }
@@ -180,34 +215,9 @@ pub(super) const MIX: Scenario = Scenario {
     },
 };
 
-/// Sets the driver's time limit for transfers, in milliseconds. Edu takes 100 at most.
-fn limit(config: &mut Config, milliseconds: u32) {
-    config.registry.push(RegistryValue {
-        subkey: "Parameters".to_owned(),
-        name: "TransferTimeout".to_owned(),
-        data: RegistryData::Dword(milliseconds),
-    });
-}
-
 /// Has a fault strike at one of the next `within` opportunities.
 fn arm(setting: &Setting<'_>, kind: FaultKind, within: u64) {
     let opportunity = 1 + setting.below(within) as u32;
     let fault = Fault::at(kind, Moment::Nth(opportunity));
     setting.machine.faults().arm(fault).expect("armed");
-}
-
-fn traffic(setting: &Setting<'_>, allowed: Allowed) -> Vec<Lane> {
-    let plan = Plan {
-        allowed,
-        ..Plan::default()
-    };
-    Traffic::start(setting, &setting.open(), plan).join()
-}
-
-/// By a handle of its own, since what cancels all requests of a handle cancels a reset as well.
-fn reset(setting: &Setting<'_>) {
-    let handle = setting.open();
-    let buffer = handle.process.buffer(1).expect("memory for a request");
-    let completion = handle.file.control(RESET, buffer, 0..0, 0..0).wait();
-    assert_eq!(completion.status, STATUS_SUCCESS, "reset");
 }
