@@ -40,6 +40,8 @@ pub enum Fault {
         /// How much later, in nanoseconds.
         after: u64,
     },
+    /// A descriptor cannot be read: the channel stops with an error.
+    FetchError(Direction),
     /// A reset never ends.
     EndlessReset,
 }
@@ -142,6 +144,11 @@ impl Faults {
 
     pub(crate) fn takes_descriptor(&self, channel: Direction) -> Option<Fault> {
         self.strike(|fault| fault == Fault::Hang(channel) || fault == Fault::Stick(channel))
+    }
+
+    pub(crate) fn fetches(&self, channel: Direction) -> bool {
+        let fault = Fault::FetchError(channel);
+        self.strike(|armed| armed == fault).is_some()
     }
 
     pub(crate) fn completes(&self, channel: Direction) -> Option<Fault> {

@@ -34,7 +34,7 @@ const EVERYWHERE: [Test; 5] = tests! {
 };
 
 /// With a card that fails on command: one in this process.
-const FAILING: [Test; 17] = tests! {
+const FAILING: [Test; 18] = tests! {
     a_hung_transfer_times_out_and_the_next_one_works
     a_channel_that_does_not_answer_aborts_is_started_again
     cancelled_while_the_card_hangs_it_is_aborted
@@ -48,6 +48,7 @@ const FAILING: [Test; 17] = tests! {
     a_card_that_cannot_be_reset_fails
     a_card_that_no_reset_brings_back_fails
     a_card_that_is_in_a_reset_when_it_is_started
+    a_channel_that_stops_with_an_error_is_noticed_at_once
     memory_that_cannot_be_read_is_an_error_of_the_request
     reset_ends_what_is_under_way
     suspend_with_a_hung_card
@@ -363,6 +364,21 @@ fn a_card_that_is_in_a_reset_when_it_is_started(system: System) {
         faults(machine).arm(Fault::EndlessReset);
         machine.start().expect("started");
         in_order(&open(machine));
+    });
+}
+
+/// It says so by its message for errors, or by the line: nothing waits for the timer.
+fn a_channel_that_stops_with_an_error_is_noticed_at_once(system: System) {
+    system.run(|machine, device| {
+        for (channel, direction) in [(ToCard, Direction::Write), (FromCard, Direction::Read)] {
+            faults(machine).arm(Fault::FetchError(channel));
+            let request = begin(device, direction);
+            // A reset takes up to 20 ms, and the timer comes after 300.
+            machine.sleep(Duration::from_millis(50));
+            assert!(request.has_ended(), "{channel:?}");
+            assert_eq!(result(request), IO_DEVICE);
+            in_order(device);
+        }
     });
 }
 

@@ -27,11 +27,12 @@ enum Cost {
     Device,
 }
 
-const FAULTS: [(&str, Cost); 16] = [
+const FAULTS: [(&str, Cost); 17] = [
     ("hang=to-card@3", Cost::Requests),
     ("hang=from-card", Cost::Requests),
     ("stick=to-card@3", Cost::Requests),
     ("stick=from-card", Cost::Requests),
+    ("fetch-error=from-card", Cost::Requests),
     ("tag=to-card:1@5", Cost::Requests),
     ("tag=from-card:4294967295", Cost::Requests),
     ("count=to-card:1@5", Cost::Requests),

@@ -110,7 +110,9 @@ impl Channel {
         let address = self.active.descriptors + u64::from(entry) * Descriptor::SIZE as u64;
         let mut bytes = [0; BATCH as usize * Descriptor::SIZE];
         // If not all of them can be read, the first may be readable.
-        let read = [most, 1].into_iter().find(|&count| {
+        let broken = around.faults.fetches(self.direction);
+        let mut counts = [most, 1].into_iter().filter(|_| !broken);
+        let read = counts.find(|&count| {
             let bytes = &mut bytes[..count as usize * Descriptor::SIZE];
             master.read(address, bytes).is_ok()
         });

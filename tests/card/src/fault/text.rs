@@ -20,8 +20,8 @@ pub struct Planned {
 /// What is no fault.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "`{0}` is no fault: hang, stick, drop-completion, duplicate-completion (=CHANNEL); tag, count, outcome, consumer \
-     (=CHANNEL:NUMBER); late-write (=NANOSECONDS); drop-interrupt, duplicate-interrupt, endless-reset; each with @SKIP"
+    "`{0}` is no fault: hang, stick, fetch-error, drop-completion, duplicate-completion (=CHANNEL); tag, count, outcome, \
+     consumer (=CHANNEL:NUMBER); late-write (=NANOSECONDS); drop-interrupt, duplicate-interrupt, endless-reset; each with @SKIP"
 )]
 pub struct NoFault(String);
 
@@ -43,6 +43,7 @@ fn parse(text: &str) -> Option<Planned> {
     let fault = match (name, number) {
         ("hang", "") => Fault::Hang(channel(of)?),
         ("stick", "") => Fault::Stick(channel(of)?),
+        ("fetch-error", "") => Fault::FetchError(channel(of)?),
         ("drop-completion", "") => Fault::DropCompletion(channel(of)?),
         ("duplicate-completion", "") => Fault::DuplicateCompletion(channel(of)?),
         ("tag", number) => Fault::Tag(channel(of)?, number.parse().ok()?),
@@ -78,6 +79,7 @@ mod tests {
         for (text, fault, skip) in [
             ("hang=to-card", Fault::Hang(ToCard), 0),
             ("stick=from-card@7", Fault::Stick(FromCard), 7),
+            ("fetch-error=to-card", Fault::FetchError(ToCard), 0),
             ("drop-completion=to-card", Fault::DropCompletion(ToCard), 0),
             (
                 "duplicate-completion=from-card",
