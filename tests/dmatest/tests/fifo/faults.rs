@@ -75,8 +75,9 @@ fn an_error_after_some_transfers_ends_the_request(system: System) {
 
 /// The device interrupts when the controller has moved the first bytes: the buffer is still in use.
 fn what_the_device_says_too_early_is_not_believed(system: System) {
+    // With one channel the read comes when the write has ended: so much fits into the FIFOs.
     let length = match system.board {
-        Board::FifoSimplex => 512,
+        Board::FifoSimplex => 256,
         _ => 0x2000,
     };
     system.run(move |machine, device| {
