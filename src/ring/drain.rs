@@ -6,12 +6,15 @@
 
 use core::sync::atomic::Ordering;
 
+use abi::card::register::Moderation;
 use abi::card::ring::Completion;
 use abi::card::status::TransferStatus;
 use kmdf::clock::Moment;
+use kmdf::pace::Pace;
 use kmdf::slot::Knock;
 use kmdf::{NtStatus, log};
 
+use super::SLOTS;
 use super::card::{RingCard, Started};
 use super::engine::{Engine, Flight};
 use super::recovery::GRACE;
@@ -20,12 +23,18 @@ use crate::hw::Fault;
 /// Completions that are taken at most before the deferred call is queued anew, to let others run.
 const BUDGET: u32 = 64;
 
+/// If no completion comes for so many microseconds, those that there are have been waiting for long enough.
+const QUIET_US: u16 = 50;
+
 /// What the one needs who drains a channel.
 pub(super) struct Reaper {
     /// When the latest completion was taken: the next transfer cannot have been begun before.
     progress: Moment,
     /// The number of the transfer that takes too long, and since when the card has been asked to give it up.
     late: Option<(u32, Moment)>,
+    /// How many completions are asked for at a time, and how many have been taken since they were.
+    pace: Pace,
+    gathered: u32,
 }
 
 impl Reaper {
@@ -33,6 +42,8 @@ impl Reaper {
         Self {
             progress: Moment::now(),
             late: None,
+            pace: Pace::new(SLOTS),
+            gathered: 0,
         }
     }
 }
@@ -79,10 +90,29 @@ impl Engine {
                 None if self.rings.has_error() && !self.is_empty() => {
                     return Err(Fault::Contradiction);
                 }
-                None => return Ok(false),
+                None => {
+                    self.pace(card, reaper);
+                    return Ok(false);
+                }
             }
         }
         Ok(true)
+    }
+
+    /// Says how many completions the next interrupt is to tell of, judged by how many the latest has told of.
+    fn pace(&self, card: &RingCard, reaper: &mut Reaper) {
+        let found = core::mem::take(&mut reaper.gathered);
+        if found == 0 {
+            return;
+        }
+        let gather = if card.moderation() == Moderation::default() {
+            reaper.pace.found(found);
+            let count = u16::try_from(reaper.pace.asked()).unwrap_or(u16::MAX);
+            Moderation::new(count, QUIET_US)
+        } else {
+            Moderation::default()
+        };
+        self.rings.gather(gather);
     }
 
     /// Takes the next completion, if it is what it has to be.
@@ -109,6 +139,7 @@ impl Engine {
         };
         let late = reaper.late.take_if(|(late, _)| *late == number).is_some();
         reaper.progress = Moment::now();
+        reaper.gathered += 1;
         self.taken.store(number.wrapping_add(1), Ordering::Release);
         let failure = match status {
             TransferStatus::Success => None,

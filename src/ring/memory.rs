@@ -5,9 +5,11 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use abi::card::ALIGNMENT;
 use abi::card::position::{passes, phase};
+use abi::card::register::Moderation;
 use abi::card::ring::{Completion, Descriptor, ShadowBlock};
 use kmdf::Result;
 use kmdf::dma::{CommonBuffer, DeviceShared, Enabler};
+use kmdf::registers::Value;
 
 use super::{ENTRIES, ENTRIES_LOG2};
 
@@ -39,7 +41,8 @@ pub(super) struct CompletionCell {
 pub(super) struct ShadowCell {
     producer: AtomicU32,
     completion_event: AtomicU32,
-    driver: [AtomicU32; 14],
+    gather: AtomicU32,
+    driver: [AtomicU32; 13],
     doorbell_event: AtomicU32,
     error: AtomicU32,
     card: [AtomicU32; 14],
@@ -50,6 +53,7 @@ const _: () = {
     assert!(size_of::<CompletionCell>() == Completion::SIZE);
     assert!(offset_of!(CompletionCell, outcome) == Completion::OUTCOME);
     assert!(size_of::<ShadowCell>() == ShadowBlock::SIZE);
+    assert!(offset_of!(ShadowCell, gather) == ShadowBlock::GATHER);
     assert!(offset_of!(ShadowCell, doorbell_event) == ShadowBlock::DOORBELL_EVENT);
     assert!(offset_of!(ShadowCell, error) == ShadowBlock::ERROR);
 };
@@ -146,6 +150,12 @@ impl Rings {
         // The card writes a completion and then reads the event: one of the two sees the other.
         fence(Ordering::SeqCst);
         self.completion(taken).is_some()
+    }
+
+    /// Has that interrupt, and those after it, held back as it says.
+    pub(super) fn gather(&self, gather: Moderation) {
+        let word = gather.into_word();
+        self.shadow.at(0).gather.store(word, Ordering::Relaxed);
     }
 
     /// Whether the channel says that it has stopped with an error.

@@ -44,6 +44,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod mmio;
+pub mod pace;
 pub mod rundown;
 pub mod slot;
 pub mod status;

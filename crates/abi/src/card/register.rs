@@ -96,6 +96,8 @@ bitflags! {
         const MODERATION = 1 << 2;
         /// CRC-32C of transferred data.
         const CHECKSUM = 1 << 3;
+        /// Interrupts held back as the shadow block says.
+        const GATHER = 1 << 4;
     }
 }
 

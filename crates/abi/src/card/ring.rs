@@ -137,8 +137,11 @@ pub struct DriverShadow {
     pub producer: u32,
     /// The driver wants an interrupt when the number of completions goes beyond this.
     pub completion_event: u32,
+    /// The word of a [`Moderation`](super::register::Moderation): that interrupt is held back until there are so many
+    /// completions beyond the event, or none has come for the time. Without a time nothing is held back.
+    pub gather: u32,
     /// Not read.
-    pub unused: [u32; 14],
+    pub unused: [u32; 13],
 }
 
 /// The half of the shadow block that the card writes and the driver reads.
@@ -167,6 +170,8 @@ impl ShadowBlock {
     /// Where [`DriverShadow::completion_event`] is in the block.
     pub const COMPLETION_EVENT: usize =
         offset_of!(Self, driver) + offset_of!(DriverShadow, completion_event);
+    /// Where [`DriverShadow::gather`] is in the block.
+    pub const GATHER: usize = offset_of!(Self, driver) + offset_of!(DriverShadow, gather);
     /// Where [`CardShadow::doorbell_event`] is in the block.
     pub const DOORBELL_EVENT: usize =
         offset_of!(Self, card) + offset_of!(CardShadow, doorbell_event);
@@ -213,7 +218,7 @@ mod tests {
 
     #[test]
     fn the_halves_of_the_shadow_block_share_no_cache_line() {
-        assert_eq!(ShadowBlock::COMPLETION_EVENT, 4);
+        assert_eq!((ShadowBlock::COMPLETION_EVENT, ShadowBlock::GATHER), (4, 8));
         assert_eq!((ShadowBlock::DOORBELL_EVENT, ShadowBlock::ERROR), (64, 68));
     }
 }

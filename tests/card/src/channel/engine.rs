@@ -336,6 +336,9 @@ impl Channel {
         if self.error.is_some() || !self.uses_shadow() {
             return None;
         }
+        if let Some(time) = self.notify.look() {
+            return Some(time.max(around.timing.look).max(1));
+        }
         let now = master.now();
         let until = *self.linger.get_or_insert(now + around.timing.linger);
         if now < until {

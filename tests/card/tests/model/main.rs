@@ -3,6 +3,7 @@
 mod common;
 mod errors;
 mod faults;
+mod gather;
 mod interrupts;
 mod registers;
 #[path = "../support/mod.rs"]
