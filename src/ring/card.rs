@@ -163,7 +163,7 @@ impl RingCard {
     }
 }
 
-/// What the registry says about interrupt moderation; without it, every completion may interrupt.
+/// What the registry says about interrupt moderation; without it, the driver finds out what is best.
 fn moderation(driver: Driver) -> Moderation {
     let value = |name| {
         let value = driver.parameter(name).unwrap_or(0);

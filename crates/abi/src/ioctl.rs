@@ -55,7 +55,7 @@ pub const RESET: u32 = ctl_code(DEVICE_TYPE, 0x802, Method::Buffered, Access::Wr
 
 /// Sets how a card gathers completions into interrupts. Input: a count of completions and a time in microseconds, 16 bits
 /// each, as [`register::Moderation`](crate::card::register::Moderation) describes them; no output. Needs access for
-/// writing. A device without moderation refuses it.
+/// writing. A device without moderation refuses it. Both 0, as it is by default: the driver finds out what is best.
 ///
 /// It counts at once, and until the device is removed.
 pub const SET_MODERATION: u32 = ctl_code(DEVICE_TYPE, 0x810, Method::Buffered, Access::Write);

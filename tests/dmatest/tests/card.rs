@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::collections::VecDeque;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ macro_rules! tests {
     ($($test:ident)*) => { [$((stringify!($test), $test)),*] };
 }
 
-const EVERYWHERE: [Test; 9] = tests! {
+const EVERYWHERE: [Test; 10] = tests! {
     every_transfer_is_split_where_the_documentation_says
     interrupts_are_gathered_on_request
     interrupts_are_gathered_as_the_registry_says
@@ -32,6 +33,7 @@ const EVERYWHERE: [Test; 9] = tests! {
     requests_in_flight_ring_hardly_ever
     one_at_a_time_takes_one_doorbell_and_one_interrupt
     a_request_takes_twelve_calls_of_the_framework
+    many_at_a_time_share_doorbells_and_interrupts
 };
 
 /// With a card whose server is a process of its own.
@@ -75,6 +77,15 @@ fn every_transfer_is_split_where_the_documentation_says(system: System) {
     });
 }
 
+/// Has completions gathered into interrupts.
+fn moderate(device: &MachineDevice, count: u16, microseconds: u16) {
+    let [count, time] = [count, microseconds].map(u16::to_le_bytes);
+    let input = [count[0], count[1], time[0], time[1]];
+    device
+        .control(abi::ioctl::SET_MODERATION, &input, &mut [])
+        .expect("SET_MODERATION");
+}
+
 /// How many interrupts 32 writes at a time take.
 fn interrupts_of_many(device: &MachineDevice) -> u64 {
     counted(|| write(device, 32, 65_536)).2
@@ -82,18 +93,15 @@ fn interrupts_of_many(device: &MachineDevice) -> u64 {
 
 fn interrupts_are_gathered_on_request(system: System) {
     system.run(move |_, device| {
+        moderate(device, 1, 0);
         let each = interrupts_of_many(device);
-        let [count, time] = [16_u16, 4000].map(u16::to_le_bytes);
-        let input = [count[0], count[1], time[0], time[1]];
-        device
-            .control(abi::ioctl::SET_MODERATION, &input, &mut [])
-            .expect("SET_MODERATION");
+        moderate(device, 16, 4000);
         let gathered = interrupts_of_many(device);
         // A server takes its own time, and gathers by being slow.
         if system.board == Board::Card {
             assert!(2 * gathered < each, "{gathered} after {each}");
         }
-        let short = device.control(abi::ioctl::SET_MODERATION, &input[..3], &mut []);
+        let short = device.control(abi::ioctl::SET_MODERATION, &[0; 3], &mut []);
         assert_eq!(short, Err(dmatest::Win32Error::INSUFFICIENT_BUFFER));
     });
 }
@@ -201,6 +209,59 @@ fn requests_in_flight_ring_hardly_ever(system: System) {
             _ => 6,
         };
         assert!(writes <= most, "{writes} doorbells");
+    });
+}
+
+/// Keeps 32 writes of 4 KiB under way, until so many have ended.
+fn keep_writing(device: &MachineDevice, count: u64) {
+    let mut started = 0;
+    let mut under_way = VecDeque::new();
+    let mut buffers: Vec<_> = (0..32)
+        .map(|_| device.buffer(4096).expect("memory"))
+        .collect();
+    loop {
+        while started < count
+            && let Some(buffer) = buffers.pop()
+        {
+            let offset = started % 1024 * 4096;
+            under_way.push_back(device.start(Direction::Write, offset, buffer, 0..4096));
+            started += 1;
+        }
+        let Some(oldest) = under_way.pop_front() else {
+            return;
+        };
+        let done = oldest.wait();
+        assert_eq!(done.result, Ok(4096));
+        buffers.push(done.buffer);
+    }
+}
+
+/// The driver finds out by itself that there are many.
+fn many_at_a_time_share_doorbells_and_interrupts(system: System) {
+    const REQUESTS: u64 = 1000;
+
+    system.run(move |_, device| {
+        keep_writing(device, 500);
+        let machine = machine::counters();
+        let rare = || {
+            [
+                machine.framework_calls.get(),
+                machine.driver_allocations.get(),
+            ]
+        };
+        let before = rare();
+        let (reads, writes, interrupts) = counted(|| keep_writing(device, REQUESTS));
+        let [calls, allocations] = [0, 1].map(|index| rare()[index] - before[index]);
+        assert_eq!(allocations, 0);
+        assert!(calls <= 12 * REQUESTS, "{calls} calls");
+        if system.interrupts == Interrupts::Message {
+            assert_eq!(reads, 0);
+        }
+        // How much a card with a clock of its own gathers depends on the host.
+        if system.board == Board::Card {
+            assert!(10 * writes <= REQUESTS, "{writes} register writes");
+            assert!(10 * interrupts <= REQUESTS, "{interrupts} interrupts");
+        }
     });
 }
 

@@ -336,10 +336,10 @@ impl Channel {
         if self.error.is_some() || !self.uses_shadow() {
             return None;
         }
-        if let Some(time) = self.notify.look() {
+        let now = master.now();
+        if let Some(time) = self.notify.look(now) {
             return Some(time.max(around.timing.look).max(1));
         }
-        let now = master.now();
         let until = *self.linger.get_or_insert(now + around.timing.linger);
         if now < until {
             return Some(around.timing.look.max(1));

@@ -21,15 +21,16 @@ pub(super) struct Notify {
     deadline: Option<u64>,
     /// Completions there were when an interrupt was last sent or dropped.
     signalled: u32,
-    /// An interrupt that is held back.
-    held: Option<Held>,
+    /// Software gathers completions, and there may be more.
+    gathering: Option<Gathering>,
+    /// An interrupt is held back as long as that.
+    held: bool,
     completion: bool,
     error: bool,
 }
 
-/// An interrupt that software does not want yet.
-struct Held {
-    /// When it is sent all the same.
+/// The time after a completion in which another one is expected.
+struct Gathering {
     until: u64,
     /// After what time to look for a further producer.
     look: u64,
@@ -39,22 +40,23 @@ struct Held {
 enum Wish {
     Send,
     Drop,
-    /// Unless another completion comes within this time, ns.
-    Hold(u64),
+    Hold,
 }
 
-/// How often the producer is looked at while an interrupt is held back, at most.
+/// How often the producer is looked at while completions are gathered, at most.
 const LOOKS: u64 = 1024;
 
 impl Notify {
     pub(super) fn deadline(&self) -> Option<u64> {
-        let held = self.held.as_ref().map(|held| held.until);
+        let held = self.gathering.as_ref().filter(|_| self.held);
+        let held = held.map(|gathering| gathering.until);
         self.deadline.into_iter().chain(held).min()
     }
 
-    /// If an interrupt is held back, the channel goes on looking for a further producer, after this time.
-    pub(super) fn look(&self) -> Option<u64> {
-        self.held.as_ref().map(|held| held.look)
+    /// While completions are gathered the channel goes on looking for a further producer, each time after this one.
+    pub(super) fn look(&self, now: u64) -> Option<u64> {
+        let gathering = self.gathering.as_ref()?;
+        (now < gathering.until).then_some(gathering.look)
     }
 
     pub(super) fn fail(&mut self) {
@@ -86,7 +88,7 @@ impl Channel {
 
     /// The channel has run dry.
     pub(super) fn notify_idle(&mut self, master: &mut Master<'_>) {
-        let waits = self.notify.waiting > 0 && self.notify.held.is_none();
+        let waits = self.notify.waiting > 0 && !self.notify.held;
         if waits && self.control.contains(ChannelControl::IDLE_INTERRUPT) {
             self.decide(master, false);
         }
@@ -95,7 +97,7 @@ impl Channel {
     /// Time has passed.
     pub(super) fn notify_late(&mut self, master: &mut Master<'_>) {
         if self.notify.deadline().is_some_and(|at| at <= master.now()) {
-            self.decide(master, self.notify.held.is_some());
+            self.decide(master, self.notify.held);
         }
     }
 
@@ -107,44 +109,39 @@ impl Channel {
         } else {
             Ok(Wish::Send)
         };
-        match wish {
-            Ok(Wish::Hold(time)) => {
-                self.notify.deadline = None;
-                self.notify.held = Some(Held {
-                    until: master.now() + time,
-                    look: time / LOOKS,
-                });
-            }
-            Ok(wish) => {
-                self.notify.waiting = 0;
-                self.notify.deadline = None;
-                self.notify.held = None;
-                self.notify.signalled = self.completed;
-                self.notify.completion |= matches!(wish, Wish::Send);
-            }
-            Err(BusError) => self.fail(ChannelError::Shadow, self.completed, master),
+        let Ok(wish) = wish else {
+            return self.fail(ChannelError::Shadow, self.completed, master);
+        };
+        self.notify.deadline = None;
+        self.notify.held = matches!(wish, Wish::Hold);
+        if !self.notify.held {
+            self.notify.waiting = 0;
+            self.notify.signalled = self.completed;
+            self.notify.completion |= matches!(wish, Wish::Send);
         }
     }
 
     /// What the shadow block says about an interrupt.
-    fn wish(&self, master: &mut Master<'_>, late: bool) -> Result<Wish, BusError> {
-        let word = |offset: usize| self.active.shadow + offset as u64;
+    fn wish(&mut self, master: &mut Master<'_>, late: bool) -> Result<Wish, BusError> {
+        let shadow = self.active.shadow;
+        let word = |offset: usize| shadow + offset as u64;
         // The completion is written before the event is read; the driver does it the other way round.
         fence(Ordering::SeqCst);
         let event = master.load(word(ShadowBlock::COMPLETION_EVENT))?;
-        let goes_beyond = |event| passes(event, self.notify.signalled, self.completed);
-        if !goes_beyond(event) {
-            return Ok(Wish::Drop);
-        }
-        if late {
-            return Ok(Wish::Send);
-        }
         let gather = Moderation::from_word(master.load(word(ShadowBlock::GATHER))?);
-        match gather.time_us() {
-            Some(time) if !goes_beyond(event.wrapping_add(gather.count() - 1)) => {
-                Ok(Wish::Hold(u64::from(time) * 1000))
-            }
-            _ => Ok(Wish::Send),
-        }
+        let more = gather.count() - 1;
+        let time = gather.time_us().filter(|_| more > 0 && !late);
+        self.notify.gathering = time.map(|time| Gathering {
+            until: master.now() + u64::from(time) * 1000,
+            look: u64::from(time) * 1000 / LOOKS,
+        });
+        let goes_beyond = |event| passes(event, self.notify.signalled, self.completed);
+        Ok(if !goes_beyond(event) {
+            Wish::Drop
+        } else if time.is_some() && !goes_beyond(event.wrapping_add(more)) {
+            Wish::Hold
+        } else {
+            Wish::Send
+        })
     }
 }

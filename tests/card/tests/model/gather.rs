@@ -2,8 +2,8 @@
 
 use crate::support::{DATA, Rig, single};
 use abi::card::Direction::ToCard;
-use abi::card::register::{ChannelControl, Moderation};
 use abi::card::position;
+use abi::card::register::{ChannelControl, Moderation};
 use abi::card::ring::{Completion, ShadowBlock};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -91,18 +91,36 @@ fn without_a_time_and_without_an_event_index_nothing_is_held_back() {
     }
 }
 
+/// Be its interrupt held back, sent, or not asked for because software is at it.
 #[test]
-fn while_an_interrupt_is_held_back_no_doorbell_is_needed() {
+fn for_the_time_after_a_completion_no_doorbell_is_needed() {
     let mut rig = running(ToCard, by_event());
-    gather(&mut rig, 16, 50);
+    gather(&mut rig, 8, 50);
     let writes = rig.register_writes;
     for _ in 0..16 {
         publish(&mut rig);
-        run(&mut rig, 30);
+        run(&mut rig, 40);
     }
     assert_eq!(rig.register_writes - writes, 1);
     assert_eq!(rig.messages(), [1]);
-    assert_eq!(rig.drain(ToCard).len(), 16);
+    run(&mut rig, 60);
+    publish(&mut rig);
+    assert_eq!(rig.register_writes - writes, 2);
+}
+
+#[test]
+fn who_asks_for_one_at_a_time_rings_for_each() {
+    let mut rig = running(ToCard, by_event());
+    gather(&mut rig, 1, 50);
+    let writes = rig.register_writes;
+    for n in 1..10 {
+        publish(&mut rig);
+        run(&mut rig, 10);
+        assert_eq!(rig.messages(), [1]);
+        assert_eq!(rig.drain(ToCard).len(), 1);
+        assert!(!ask(&mut rig));
+        assert_eq!(rig.register_writes - writes, n);
+    }
 }
 
 /// The driver looks without having been told, and is not told of what it has taken.
