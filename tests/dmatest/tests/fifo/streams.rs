@@ -12,10 +12,10 @@ use dmatest::machine_device::MachineDevice;
 use dmatest::pattern::Pattern;
 use dmatest::stream::Song;
 use machine::user::{Thread, Win32Error};
-use machine::{FifoFault as Fault, Way};
+use machine::{FifoFault as Fault, PolicyKind, Way};
 
 use crate::support::{System, loop_round_trip as round_trip, open, result, statistics};
-use crate::{ABORTED, TIMED_OUT, Test, faults, in_order, limit_50, read, reset, write};
+use crate::{ABORTED, IO_DEVICE, TIMED_OUT, Test, faults, in_order, limit_50, read, reset, write};
 
 pub const DUPLEX: &[Test] = &tests! {
     a_stream_comes_back_as_it_was_played
@@ -32,6 +32,7 @@ pub const DUPLEX: &[Test] = &tests! {
     a_stream_whose_handle_is_closed_asleep_is_not_missed
     a_stream_that_is_about_to_start_ends_with_its_process
     a_wait_for_a_period_is_cancelled
+    however_a_stream_ends_it_is_over
 };
 
 /// What is played: of a length that is no multiple of a period.
@@ -314,5 +315,36 @@ fn a_wait_for_a_period_is_cancelled(system: System) {
         assert_eq!(waits.join(), Some(Win32Error::OPERATION_ABORTED.0));
         dmatest::stream::position(&*device).expect("it goes on");
         stop_stream(&device);
+    });
+}
+
+/// Stopped, closed, failed and waited for at the same time, in many orders; requests wait for its channels.
+fn however_a_stream_ends_it_is_over(system: System) {
+    system.configured(limit_50).run(|machine, device| {
+        let third = Rc::new(device.reopen().expect("opened"));
+        for seed in 1..=20 {
+            machine.set_schedule(PolicyKind::Random, seed, None);
+            let other = Rc::new(open(machine));
+            start_stream(&other);
+            let waits = [write(device, 64), read(device, 64)];
+            let way = [Way::Transmit, Way::Receive][seed as usize % 2];
+            faults(machine).arm(Fault::BusError(way, seed as u32 * 64));
+            machine.sleep(PERIOD / 16 * (seed as u32 % 16));
+            let exchange = in_thread(&other, STREAM_EXCHANGE, vec![0; stream::PERIOD]);
+            let stop = in_thread(&third, STREAM_STOP, Vec::new());
+            other.process().exit();
+            exchange.join();
+            assert_eq!(stop.join(), None);
+            faults(machine).disarm();
+            for ended in waits.map(result) {
+                // The error may be theirs.
+                assert!([Ok(64), IO_DEVICE, TIMED_OUT].contains(&ended), "{ended:?}");
+            }
+            reset(device);
+            nothing_is_streamed(device);
+        }
+        machine.set_schedule(PolicyKind::RoundRobin, 1, None);
+        let struck = faults(machine).struck().len();
+        assert!((3..20).contains(&struck), "{struck}");
     });
 }
