@@ -17,7 +17,7 @@ bitflags::bitflags! {
         /// them: it never waits for any. A request that needs more is split into more transfers.
         const RESERVED = 1;
         /// Nothing waits for map registers or channels: without them a request ends with
-        /// `STATUS_INSUFFICIENT_RESOURCES`.
+        /// `STATUS_INSUFFICIENT_RESOURCES`. The request before, if it has only just ended, may be what still has them.
         const IMMEDIATE = 1 << 1;
     }
 }

@@ -1,5 +1,7 @@
 //! The check of a device that can reserve map registers, or have requests that do not wait for any.
 
+use std::time::Duration;
+
 use abi::mode::{DmaMode, ModeChange, ModeState};
 
 use super::checks::require;
@@ -11,6 +13,10 @@ use crate::place::Place;
 
 /// Where in a page buffers start.
 const SHIFTS: [usize; 3] = [0, 2049, 4095];
+
+/// How often a request is made that finds no map registers, and how long it is not, in between.
+const ATTEMPTS: u32 = 10;
+const A_MOMENT: Duration = Duration::from_millis(1);
 
 /// In every mode the driver says which it is, and moves what it should; what is no mode is refused. Afterwards it is as it
 /// was before.
@@ -48,8 +54,8 @@ fn each<D: Device>(model: &mut Model<'_, D>, before: &ModeState) -> Result<(), E
         for shift in SHIFTS {
             let place = Place::new(1, model.largest() - 1).shifted(shift);
             let pattern = model.fresh();
-            model.write(place, pattern)?;
-            model.read_around(place)?;
+            patiently(model, |model| model.write(place, pattern))?;
+            patiently(model, |model| model.read_around(place))?;
         }
     }
     for change in [
@@ -61,6 +67,22 @@ fn each<D: Device>(model: &mut Model<'_, D>, before: &ModeState) -> Result<(), E
         is(model, 0, 0)?;
     }
     Ok(())
+}
+
+/// Others may have all map registers for a moment, and a request that does not wait ends without.
+fn patiently<'d, D: Device>(
+    model: &mut Model<'d, D>,
+    request: impl Fn(&mut Model<'d, D>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    for _ in 0..ATTEMPTS {
+        match request(model) {
+            Err(Error::Transfer { error, .. }) if error == Win32Error::NO_SYSTEM_RESOURCES => {
+                model.device().sleep(A_MOMENT);
+            }
+            result => return result,
+        }
+    }
+    request(model)
 }
 
 /// The driver says that it is so.
