@@ -29,7 +29,7 @@ fn every_scenario(device: &str, count: usize, seeds: u64, arguments: &[&str]) {
 
 #[test]
 fn every_scenario_holds_under_some_schedules() {
-    every_scenario("edu-twin", 14, 60, &[]);
+    every_scenario("edu-twin", 15, 60, &[]);
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn every_scenario_holds_when_atomics_are_switch_points() {
     let command = "cargo xtask explore --image instrumented";
     every_scenario(
         "edu-twin",
-        14,
+        15,
         30,
         &["--driver", &image, "--command", command],
     );

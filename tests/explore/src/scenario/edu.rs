@@ -9,6 +9,7 @@ use machine::nt_sys::{
 
 use super::cancel::{self, cancel_some};
 use super::lane::{Allowed, SUCCESS_ONLY};
+use super::modes;
 use super::power::{self, GONE, sleep_and_wake};
 use super::traffic::{self, Plan, Traffic};
 use super::{Driver, Load, Pauses, Profile, Scenario, Setting, limit, planted};
@@ -29,6 +30,7 @@ pub(super) const PROFILE: Profile = Profile {
         UNPLUG,
         RESETS,
         MIX,
+        modes::MODES,
     ],
     planted: &[planted::RACE, planted::SOUND],
     configure: |config| {

@@ -6,6 +6,7 @@ mod dice;
 mod edu;
 mod lane;
 mod lies;
+mod modes;
 mod planted;
 mod power;
 mod traffic;
