@@ -77,6 +77,12 @@ pub enum DeviceOption {
     EduTwin,
     /// The ring card.
     Card,
+    /// The FIFO peripheral.
+    Fifo,
+    /// The same without an interrupt.
+    FifoNoInterrupt,
+    /// The same with one channel for both directions.
+    FifoSimplex,
 }
 
 impl DeviceOption {
@@ -85,6 +91,9 @@ impl DeviceOption {
         match self {
             Self::EduTwin => "edu-twin",
             Self::Card => "card",
+            Self::Fifo => "fifo",
+            Self::FifoNoInterrupt => "fifo-no-interrupt",
+            Self::FifoSimplex => "fifo-simplex",
         }
     }
 }

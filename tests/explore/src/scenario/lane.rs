@@ -12,7 +12,8 @@ use crate::account::{self, Ending};
 
 /// What surrounds the data of a request, before and behind.
 const GUARD: u8 = 0xc7;
-const GUARD_LENGTH: usize = 48;
+/// Bytes of it on each side.
+pub const GUARD_LENGTH: usize = 48;
 
 /// What bounce pages hold.
 const BOUNCE_FILL: u8 = 0x0f;
@@ -78,7 +79,8 @@ pub struct Handle {
 }
 
 impl Handle {
-    fn buffer(&self, length: usize) -> UserBuffer {
+    /// Memory for a request, filled with a pattern.
+    pub fn buffer(&self, length: usize) -> UserBuffer {
         let mut buffer = self.process.buffer(length).expect("memory for a request");
         buffer.fill(GUARD);
         buffer
@@ -237,7 +239,11 @@ impl Lane {
     }
 }
 
-fn check_guards(buffer: &[u8], range: &Range<usize>, at: &str) {
+/// Checks that nothing has changed around a request's part of its buffer.
+///
+/// # Panics
+/// If something has.
+pub fn check_guards(buffer: &[u8], range: &Range<usize>, at: &str) {
     let outside = [0..range.start, range.end..buffer.len()];
     for index in outside.into_iter().flatten() {
         let value = buffer[index];

@@ -4,12 +4,14 @@ mod cancel;
 mod card;
 mod dice;
 mod edu;
+mod fifo;
 mod lane;
 mod lies;
 mod modes;
 mod planted;
 mod power;
 mod traffic;
+mod wire;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -84,6 +86,9 @@ impl Profile {
         match device {
             DeviceOption::EduTwin => &edu::PROFILE,
             DeviceOption::Card => &card::PROFILE,
+            DeviceOption::Fifo => &fifo::PROFILE,
+            DeviceOption::FifoNoInterrupt => &fifo::NO_INTERRUPT,
+            DeviceOption::FifoSimplex => &fifo::SIMPLEX,
         }
     }
 
