@@ -132,7 +132,7 @@ impl DmaEvents for Port {
             return false;
         };
         let lane = started.lane(direction);
-        let transfer = match lane.channel.arrive(transfer) {
+        let transfer = match lane.channel.arrive_mapped(transfer) {
             Attempt::Go(transfer) => transfer,
             Attempt::Over(concluded) => {
                 self.conclude(concluded);
@@ -150,7 +150,7 @@ impl DmaEvents for Port {
             since: Moment::now(),
             stopped: None,
         };
-        if lane.channel.put_running(in_flight) == Knock::Knocked {
+        if lane.channel.put_running(in_flight) == Knock::Knocked || lane.channel.is_stopping() {
             self.timer(direction).start(0);
         }
         true

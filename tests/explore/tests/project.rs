@@ -37,6 +37,13 @@ fn every_scenario_of_the_card_holds_under_some_schedules() {
     every_scenario("card", 23, 20, &[]);
 }
 
+/// With an interrupt, and without: the controller tells alone.
+#[test]
+fn every_scenario_of_the_fifo_holds_under_some_schedules() {
+    every_scenario("fifo", 10, 20, &[]);
+    every_scenario("fifo-no-interrupt", 10, 20, &[]);
+}
+
 #[test]
 fn every_scenario_holds_when_atomics_are_switch_points() {
     let image = std::env::var("DMACARD_SYS_INSTRUMENTED")

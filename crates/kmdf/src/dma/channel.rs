@@ -181,6 +181,15 @@ impl<R> Channel<R> {
         }
     }
 
+    /// As [`arrive`](Self::arrive), of a transfer that somebody else has been told about already, a system DMA controller:
+    /// it goes on even if the request is to end, since it has to be stopped first. DISPATCH_LEVEL.
+    pub fn arrive_mapped(&self, transfer: Transaction<Executing>) -> Attempt {
+        match self.slot.arrive() {
+            Arrival::Go | Arrival::Stop => Attempt::Go(transfer),
+            Arrival::Leave => Attempt::Over(None),
+        }
+    }
+
     /// Puts in a transfer that the hardware has been told about, or is still at work on. IRQL <= DISPATCH_LEVEL.
     pub fn put_running(&self, transfer: R) -> Knock {
         self.slot.put_running(transfer).unwrap_or_else(|_| {
