@@ -5,8 +5,7 @@ use machine::ddi;
 use machine::nt_sys::*;
 
 use crate::bench::{
-    self, Buffer, DONE, FROM_DEVICE, LIST64, MORE, PACKET64, PAGE, Report, TO_DEVICE,
-    enabler_config, version3,
+    self, Buffer, DONE, LIST64, MORE, PACKET64, PAGE, Report, enabler_config, version3,
 };
 
 /// Map registers of the machine, and a buffer that needs them all.
