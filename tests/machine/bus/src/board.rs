@@ -96,6 +96,10 @@ pub trait Board: Send + Sync {
         Vec::new()
     }
 
+    /// Takes the platform device whose registers lie at `registers` out of the board, as a surprise: nothing answers there
+    /// from now on, and its interrupt and request lines are not asserted any more.
+    fn unplug_platform(&self, _registers: &Range<u64>) {}
+
     /// The system DMA controller; `None` on a PC.
     fn dma_controller(&self) -> Option<&dyn DmaController> {
         None

@@ -295,6 +295,10 @@ impl Board for LocalBoard {
         self.lock().platform.descriptions()
     }
 
+    fn unplug_platform(&self, registers: &Range<u64>) {
+        self.with_platform_devices(|platform, shared| platform.remove(registers, shared));
+    }
+
     fn dma_controller(&self) -> Option<&dyn DmaController> {
         let present = self.lock().platform.controller.is_some();
         present.then_some(self as &dyn DmaController)

@@ -230,6 +230,10 @@ impl Board for FaultyBoard {
         self.inner().platform()
     }
 
+    fn unplug_platform(&self, registers: &Range<u64>) {
+        self.inner().unplug_platform(registers);
+    }
+
     fn dma_controller(&self) -> Option<&dyn DmaController> {
         self.inner().dma_controller()
     }

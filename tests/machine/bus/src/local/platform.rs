@@ -1,5 +1,7 @@
 //! The platform devices of the in-process board, and what connects them: interrupt lines and the system DMA controller.
 
+use std::ops::Range;
+
 use super::controller::{Bus, Controller};
 use super::slot::Shared;
 use crate::platform::{BusError, Peripheral, PlatformDevice};
@@ -69,6 +71,19 @@ impl Platform {
         let _ = write(&mut self.devices, physical, size, value, shared.now)?;
         self.update_lines(shared);
         Some(())
+    }
+
+    /// Takes the device whose registers these are out of the board. What it drove is not driven any more.
+    pub(super) fn remove(&mut self, registers: &Range<u64>, shared: &mut Shared) {
+        let is_meant = |wired: &mut Wired| wired.description.registers == *registers;
+        for gone in self.devices.extract_if(.., is_meant) {
+            if let (Some(line), true) = (gone.description.line, gone.asserted) {
+                shared.events.push(BoardEvent::Line {
+                    line,
+                    asserted: false,
+                });
+            }
+        }
     }
 
     /// When a device or the controller has something to do.

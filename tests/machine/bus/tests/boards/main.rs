@@ -7,6 +7,7 @@ mod common;
 mod differential;
 mod faults;
 mod local;
+mod platform;
 mod qemu;
 mod replay;
 mod threaded;

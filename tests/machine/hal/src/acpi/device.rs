@@ -6,6 +6,7 @@ use machine_bus::platform::PlatformDevice;
 use nt_sys::{_INTERFACE_TYPE, GUID, PNP_BUS_INFORMATION};
 
 use crate::bus_driver::{BusDevice, Identifiers, Place};
+use crate::interrupt::controller;
 use crate::mmio;
 use crate::resources::{Configuration, Requirement};
 
@@ -94,6 +95,8 @@ impl BusDevice for AcpiDevice {
     fn pull(&self) {
         self.gone.store(true, Ordering::Relaxed);
         mmio::remove(self.description.registers.clone());
+        let board = controller().board();
+        board.unplug_platform(&self.description.registers);
     }
 
     fn is_gone(&self) -> bool {
