@@ -115,7 +115,10 @@ impl Port {
                     channel.fail(in_flight.transfer, status)
                 }
             };
-            return self.conclude(concluded);
+            self.conclude(concluded);
+            if !channel.is_wanted_back() {
+                return;
+            }
         }
     }
 

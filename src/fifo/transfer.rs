@@ -14,7 +14,7 @@
 use abi::fifo::controller::SET_BURST;
 use kmdf::clock::Moment;
 use kmdf::dma::{
-    Attempt, ChannelAdapter, Concluded, Direction, DmaEvents, Executing, ScatterGather, Stopped,
+    ChannelAdapter, Concluded, Direction, DmaEvents, Executing, ScatterGather, Stopped,
     SystemDmaEvents, Transaction, TransferEnd,
 };
 use kmdf::log::LogFailure;
@@ -93,13 +93,13 @@ impl Port {
                 .end(request, Err(NtStatus::DEVICE_NOT_READY), 0);
         };
         let direction = request.wanted().direction;
-        // If nothing comes back everything may be over already; there is nothing left here to look at.
-        let concluded = started.lane(direction).channel.begin_at::<Self>(
-            &started.enabler,
-            request,
-            Registers::data_offset(direction),
-        );
+        let channel = &started.lane(direction).channel;
+        let concluded =
+            channel.begin_at::<Self>(&started.enabler, request, Registers::data_offset(direction));
         self.conclude(concluded);
+        if channel.is_wanted_back() {
+            self.look(&started, direction);
+        }
     }
 
     pub(super) fn conclude(&self, concluded: Option<Concluded>) {
@@ -132,12 +132,9 @@ impl DmaEvents for Port {
             return false;
         };
         let lane = started.lane(direction);
-        let transfer = match lane.channel.arrive_mapped(transfer) {
-            Attempt::Go(transfer) => transfer,
-            Attempt::Over(concluded) => {
-                self.conclude(concluded);
-                return false;
-            }
+        let Some(transfer) = lane.channel.arrive(transfer) else {
+            log::failure(c"programming", NtStatus::INTERNAL_ERROR);
+            return false;
         };
         // No transfer is longer than a request.
         let count = u32::try_from(transfer.length()).unwrap_or(0);

@@ -31,6 +31,11 @@
 //! | RUNNING | in the slot; the hardware has been told |
 //! | PARKED | in the slot; all is over, and the cancel routine has yet to come by |
 //!
+//! A transfer that somebody else works on as soon as it is mapped, a system DMA controller, has to be stopped before it can
+//! end. So it does not surface: programmed while it is being withdrawn, it is put in as any other, and is only **held**, not
+//! to be taken out, until the withdrawer is back, since it must not end, nor the slot be used again, while the framework is
+//! being asked for it. The withdrawer then looks for it.
+//!
 //! Why a function that is under way is a state of its own: the framework may program the hardware, and everything may be
 //! over and the next request begun, before the function returns; and until it has returned the transaction must not be
 //! cancelled. Each such call has a number, so that who returns late does not take the next request's call for his own.
@@ -73,10 +78,12 @@ const STOP: usize = 0x20;
 const MET: usize = 0x40;
 /// The transaction shall not wait for map registers.
 const RECALL: usize = 0x80;
-const MARKS: usize = KNOCK | STOP | MET | RECALL;
+/// The transaction was programmed while it is being withdrawn: it must not end before the withdrawer is back.
+const HELD: usize = 0x100;
+const MARKS: usize = KNOCK | STOP | MET | RECALL | HELD;
 
 /// The number of the latest call lies above the rest.
-const ONE_CALL: usize = 0x100;
+const ONE_CALL: usize = 0x200;
 
 /// Where one request's transaction is: `I` when idle, `R` when running, `P` with what is left of the request when parked.
 ///
@@ -132,6 +139,18 @@ pub enum Arrival {
     Leave,
 }
 
+/// Where the transaction is that the framework does not give up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Kept {
+    /// The framework still has it: it will arrive, and is ended then.
+    Waits,
+    /// It has arrived, and is in the caller's hands.
+    Surfaced,
+    /// It has arrived and goes on. Until now nobody could take it out, so the caller has to look whether it is running.
+    GoesOn,
+}
+
 /// What the one has to do who wants a request to end.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
@@ -169,10 +188,10 @@ impl<I, R, P> Slot<I, R, P> {
         }
     }
 
-    /// Takes out what is running. `None` if nothing is; a knock is left if it is in somebody's hands.
+    /// Takes out what is running. `None` if nothing is, or it is held; a knock is left if it is in somebody's hands.
     pub fn take_running(&self) -> Option<R> {
         let found = self.change(|state| match state & PHASE {
-            RUNNING => Some(state & !PHASE | MOVING),
+            RUNNING if state & HELD == 0 => Some(state & !PHASE | MOVING),
             OWNED | MOVING => Some(state | KNOCK),
             _ => None,
         });
@@ -189,9 +208,9 @@ impl<I, R, P> Slot<I, R, P> {
     ///
     /// # Errors
     ///
-    /// `idle`, if the slot is not in the hands of the caller.
+    /// `idle`, if the slot is not in the hands of the caller, or what it has is held.
     pub fn put_idle(&self, idle: I) -> Result<(), I> {
-        if self.open(0).is_none() {
+        if self.open(HELD).is_none() {
             return Err(idle);
         }
         self.fill(Contents::Idle(idle));
@@ -220,6 +239,12 @@ impl<I, R, P> Slot<I, R, P> {
     /// Whether the request is to end: no further transfer shall begin. To be asked by whoever has it.
     pub fn is_stopping(&self) -> bool {
         self.state.load(Ordering::Acquire) & STOP != 0
+    }
+
+    /// Whether somebody has wanted the request to end or the transaction back, so that it may have been withdrawn, or
+    /// [held](Kept::GoesOn).
+    pub fn is_wanted_back(&self) -> bool {
+        self.state.load(Ordering::Acquire) & (STOP | RECALL) != 0
     }
 
     /// Whether no request is being worked on.
@@ -278,6 +303,18 @@ impl<I, R, P> Slot<I, R, P> {
         })
     }
 
+    /// As [`arrive`](Self::arrive), of a transfer that somebody else works on already: whoever wants the request to end,
+    /// it is to be [put in](Self::put_running), to be stopped then, and not to be ended before. `false` if nobody has
+    /// executed it.
+    pub fn arrive_mapped(&self) -> bool {
+        self.change(|state| match state & PHASE {
+            CALLING | WAITING => Some(state & !PHASE),
+            WITHDRAWING => Some(state & !PHASE | HELD),
+            _ => None,
+        })
+        .is_ok()
+    }
+
     /// The framework has given the transaction up: it is in the caller's hands, and does not arrive any more. `false` if
     /// it was not being withdrawn, a defect.
     pub fn withdrawn(&self) -> bool {
@@ -285,15 +322,19 @@ impl<I, R, P> Slot<I, R, P> {
             .is_ok()
     }
 
-    /// The framework does not give the transaction up. `true` if it has arrived: it is in the caller's hands. Otherwise
-    /// it will arrive, and is ended then.
-    pub fn not_withdrawn(&self) -> bool {
+    /// The framework does not give the transaction up.
+    pub fn not_withdrawn(&self) -> Kept {
         let found = self.change(|state| match state & PHASE {
             WITHDRAWING => Some(state & !PHASE | WAITING),
             SURFACED => Some(state & !PHASE),
+            _ if state & HELD != 0 => Some(state & !HELD),
             _ => None,
         });
-        matches!(found, Ok(state) if state & PHASE == SURFACED)
+        match found {
+            Ok(state) if state & PHASE == SURFACED => Kept::Surfaced,
+            Ok(state) if state & HELD != 0 => Kept::GoesOn,
+            _ => Kept::Waits,
+        }
     }
 
     /// The cancel routine comes by. At most once a request.

@@ -37,11 +37,12 @@ fn every_scenario_of_the_card_holds_under_some_schedules() {
     every_scenario("card", 23, 20, &[]);
 }
 
-/// With an interrupt, and without: the controller tells alone.
+/// With an interrupt, and without: the controller tells alone. With one channel requests wait for it, and are withdrawn.
 #[test]
 fn every_scenario_of_the_fifo_holds_under_some_schedules() {
     every_scenario("fifo", 10, 20, &[]);
     every_scenario("fifo-no-interrupt", 10, 20, &[]);
+    every_scenario("fifo-simplex", 8, 20, &[]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::transaction::{
 use crate::request::{
     CancelEvents, CancelableRequest, CancelledRequest, Request, RequestKey, Unmarked,
 };
-use crate::slot::{Arrival, Back, Call, Ending, Knock, Slot};
+use crate::slot::{Arrival, Back, Call, Ending, Kept, Knock, Slot};
 use crate::{NtStatus, Result, log};
 
 /// One request at a time, and its transaction. `R` is what the driver keeps about a transfer that the hardware works on.
@@ -182,12 +182,14 @@ impl<R> Channel<R> {
     }
 
     /// As [`arrive`](Self::arrive), of a transfer that somebody else has been told about already, a system DMA controller:
-    /// it goes on even if the request is to end, since it has to be stopped first. DISPATCH_LEVEL.
-    pub fn arrive_mapped(&self, transfer: Transaction<Executing>) -> Attempt {
-        match self.slot.arrive() {
-            Arrival::Go | Arrival::Stop => Attempt::Go(transfer),
-            Arrival::Leave => Attempt::Over(None),
-        }
+    /// it goes on even if the request is to end, since it has to be stopped first. It is to be
+    /// [put](Self::put_running) into the channel, and taken out again to be stopped. `None` if it is not the channel's, a
+    /// defect. DISPATCH_LEVEL.
+    pub(super) fn arrive_mapped(
+        &self,
+        transfer: Transaction<Executing>,
+    ) -> Option<Transaction<Executing>> {
+        self.slot.arrive_mapped().then_some(transfer)
     }
 
     /// Puts in a transfer that the hardware has been told about, or is still at work on. IRQL <= DISPATCH_LEVEL.
@@ -202,6 +204,12 @@ impl<R> Channel<R> {
     /// somebody else has it, who then [learns](Knock) of it. Any IRQL.
     pub fn take_running(&self) -> Option<R> {
         self.slot.take_running()
+    }
+
+    /// Whether [`begin`](Self::begin) or [`complete`](Self::complete) may have left a transfer that goes on, and that
+    /// nobody could [take out](Self::take_running) until it returned.
+    pub(super) fn is_wanted_back(&self) -> bool {
+        self.slot.is_wanted_back()
     }
 
     /// Whether the request is to end. To be asked by whoever has the transfer. Any IRQL.
@@ -272,22 +280,24 @@ impl<R> Channel<R> {
     }
 
     fn end(&self, ending: Ending<Transaction<Idle>, (CancelledRequest, Outcome)>) -> Stopped {
-        let concluded = match ending {
-            Ending::Noted => None,
-            Ending::Running => return Stopped::Running,
+        match ending {
+            Ending::Noted => Stopped::Noted,
+            Ending::Running => Stopped::Running,
             Ending::Withdraw => self.withdraw(),
             Ending::Complete(transaction, (request, outcome)) => {
                 self.put_idle(transaction);
-                Some(outcome.of(request.met()))
+                Stopped::Concluded(outcome.of(request.met()))
             }
-        };
-        concluded.map_or(Stopped::Noted, Stopped::Concluded)
+        }
     }
 
     fn returned(&self, call: Call) -> Option<Concluded> {
         match self.slot.back(call) {
             Back::Elsewhere => None,
-            Back::Withdraw => self.withdraw(),
+            Back::Withdraw => match self.withdraw() {
+                Stopped::Noted | Stopped::Running => None,
+                Stopped::Concluded(concluded) => Some(concluded),
+            },
         }
     }
 
@@ -300,21 +310,26 @@ impl<R> Channel<R> {
 
     /// Takes the transaction back from the framework, if that is still possible. The slot says that this is the
     /// caller's to do.
-    fn withdraw(&self) -> Option<Concluded> {
+    fn withdraw(&self) -> Stopped {
         // SAFETY: the slot allows it only after Execute or DmaCompleted has returned, and until it is told of the outcome
-        // whoever the transaction is handed to leaves it alone.
-        if let Some(ended) = unsafe { self.handle.cancel() } {
+        // whoever the transaction is handed to leaves it alone, or puts it in, and nobody takes it out.
+        let concluded = if let Some(ended) = unsafe { self.handle.cancel() } {
             if !self.slot.withdrawn() {
                 log::failure(c"withdrawing a transaction", NtStatus::INTERNAL_ERROR);
             }
-            return self.conclude_withdrawn(ended);
-        }
-        if self.slot.not_withdrawn() {
-            // SAFETY: it was handed over, and left to this caller.
-            let transfer = unsafe { self.handle.executing() };
-            return self.conclude_withdrawn(transfer.finish(0));
-        }
-        None
+            self.conclude_withdrawn(ended)
+        } else {
+            match self.slot.not_withdrawn() {
+                Kept::Waits => None,
+                Kept::GoesOn => return Stopped::Running,
+                Kept::Surfaced => {
+                    // SAFETY: it was handed over, and left to this caller.
+                    let transfer = unsafe { self.handle.executing() };
+                    self.conclude_withdrawn(transfer.finish(0))
+                }
+            }
+        };
+        concluded.map_or(Stopped::Noted, Stopped::Concluded)
     }
 
     /// As [`conclude`](Self::conclude), of a transaction that was withdrawn: its request was stopped, or only recalled.

@@ -259,6 +259,20 @@ impl<R> SystemChannel<R> {
         })
     }
 
+    /// To be called first of all in [`DmaEvents::program`]. The controller has the transfer already, so whoever wants the
+    /// request to end, it is to be [put](Channel::put_running) into the channel, and stopped when it has been taken out
+    /// again. `None` if it is not the channel's, a defect. DISPATCH_LEVEL.
+    pub fn arrive(&self, transfer: Transaction<Executing>) -> Option<Transaction<Executing>> {
+        self.channel.arrive_mapped(transfer)
+    }
+
+    /// Whether somebody wanted the request to end, or back, perhaps while [`begin_at`](Self::begin_at) or
+    /// [`complete`](Channel::complete) was under way. The transfer cannot be [taken out](Channel::take_running) while the
+    /// channel tries to take it back: so who has called either has to look for it then. Any IRQL.
+    pub fn is_wanted_back(&self) -> bool {
+        self.channel.is_wanted_back()
+    }
+
     /// `WdfDmaTransactionStopSystemTransfer`: has the controller stop, and then say so by
     /// [`SystemDmaEvents::transferred`], at once or later, unless it has ended the transfer before. At most once a
     /// transfer. IRQL <= DISPATCH_LEVEL.

@@ -64,21 +64,32 @@ struct Request {
     cancelable: AtomicBool,
     /// The framework will program the transaction, or has cancelled it: only the first of the two takes place.
     pending: AtomicBool,
+    /// The framework is being asked for the transaction, which must not end meanwhile.
+    asked: AtomicBool,
+    /// A controller has the transfer when the driver hears of it, so it is stopped before it ends.
+    mapped: bool,
     completed: Count,
 }
 
 impl Request {
     fn new() -> Arc<Self> {
+        Self::of(false)
+    }
+
+    fn of(mapped: bool) -> Arc<Self> {
         Arc::new(Self {
             slot: Slot::new(()),
             cancelable: AtomicBool::new(true),
             pending: AtomicBool::new(true),
+            asked: AtomicBool::new(false),
+            mapped,
             completed: Count::new(0),
         })
     }
 
     /// The transaction has been ended and released by the one who has it.
     fn settle(&self) {
+        assert!(!self.asked.load(Ordering::Acquire));
         if self.cancelable.swap(false, Ordering::AcqRel) {
             self.complete();
         } else if self.slot.park((), ()).is_err() {
@@ -92,11 +103,20 @@ impl Request {
     }
 
     fn withdraw(&self) {
-        if self.pending.swap(false, Ordering::AcqRel) {
+        self.asked.store(true, Ordering::Release);
+        let given_up = self.pending.swap(false, Ordering::AcqRel);
+        self.asked.store(false, Ordering::Release);
+        if given_up {
             assert!(self.slot.withdrawn());
-            self.settle();
-        } else if self.slot.not_withdrawn() {
-            self.settle();
+            return self.settle();
+        }
+        match self.slot.not_withdrawn() {
+            Kept::Waits => {}
+            Kept::Surfaced => {
+                assert!(!self.mapped);
+                self.settle();
+            }
+            Kept::GoesOn => self.drain(),
         }
     }
 
@@ -109,6 +129,7 @@ impl Request {
 
     fn end(&self, ending: Ending<(), ()>) {
         match ending {
+            Ending::Running if self.mapped => self.drain(),
             Ending::Noted | Ending::Running => {}
             Ending::Withdraw => self.withdraw(),
             Ending::Complete((), ()) => self.complete(),
@@ -118,6 +139,14 @@ impl Request {
     /// The framework gets map registers for the transaction.
     fn grant(&self) {
         if !self.pending.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        if self.mapped {
+            assert!(self.slot.arrive_mapped());
+            let knock = self.slot.put_running(()).expect("it is ours");
+            if knock == Knock::Knocked || self.slot.is_stopping() {
+                self.drain();
+            }
             return;
         }
         match self.slot.arrive() {
@@ -131,7 +160,7 @@ impl Request {
         }
     }
 
-    /// The hardware has finished.
+    /// The hardware has finished, or is stopped.
     fn drain(&self) {
         if self.slot.take_running().is_some() {
             self.settle();
@@ -250,6 +279,56 @@ fn recalled_and_granted_map_registers_at_once_it_completes_once() {
         recalling.join().expect("no panic");
         cancelling.join().expect("no panic");
         request.drain();
+        request.check();
+    });
+}
+
+/// Nobody looks for it in the end: it is stopped by who stops it, or who hears of it.
+#[test]
+fn stopped_and_mapped_at_once_it_completes_once() {
+    few(|| {
+        let request = Request::of(true);
+        request.slot.take_idle().expect("it is idle");
+        request.begin();
+        let cancelling = spawn(&request, Request::cancel);
+        let granting = spawn(&request, Request::grant);
+        cancelling.join().expect("no panic");
+        granting.join().expect("no panic");
+        request.check();
+    });
+}
+
+#[test]
+fn stopped_and_mapped_before_the_call_returns_it_completes_once() {
+    few(|| {
+        let request = Request::of(true);
+        request.slot.take_idle().expect("it is idle");
+        let call = request.slot.call().expect("nobody stops it");
+        let cancelling = spawn(&request, Request::cancel);
+        let granting = spawn(&request, Request::grant);
+        if request.slot.back(call) == Back::Withdraw {
+            request.withdraw();
+        }
+        cancelling.join().expect("no panic");
+        granting.join().expect("no panic");
+        request.check();
+    });
+}
+
+/// The look that comes while it is held is in vain: the withdrawer looks again.
+#[test]
+fn recalled_and_finished_at_once_it_completes_once() {
+    few(|| {
+        let request = Request::of(true);
+        request.slot.take_idle().expect("it is idle");
+        request.begin();
+        let recalling = spawn(&request, |request| request.end(request.slot.recall()));
+        let granting = spawn(&request, |request| {
+            request.grant();
+            request.drain();
+        });
+        recalling.join().expect("no panic");
+        granting.join().expect("no panic");
         request.check();
     });
 }

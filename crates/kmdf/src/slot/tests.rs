@@ -97,7 +97,7 @@ fn what_arrives_while_it_is_withdrawn_is_the_withdrawers() {
     let slot = waiting();
     assert_eq!(slot.stop(), Ending::Withdraw);
     assert_eq!(slot.arrive(), Arrival::Leave);
-    assert!(slot.not_withdrawn());
+    assert_eq!(slot.not_withdrawn(), Kept::Surfaced);
     assert_eq!(slot.put_idle("transaction"), Ok(()));
 }
 
@@ -105,9 +105,9 @@ fn what_arrives_while_it_is_withdrawn_is_the_withdrawers() {
 fn what_arrives_after_it_could_not_be_withdrawn_is_ended() {
     let slot = waiting();
     assert_eq!(slot.stop(), Ending::Withdraw);
-    assert!(!slot.not_withdrawn());
+    assert_eq!(slot.not_withdrawn(), Kept::Waits);
     assert_eq!(slot.stop(), Ending::Withdraw);
-    assert!(!slot.not_withdrawn());
+    assert_eq!(slot.not_withdrawn(), Kept::Waits);
     assert_eq!(slot.arrive(), Arrival::Stop);
 }
 
@@ -194,10 +194,74 @@ fn recalled_before_it_waits_it_is_withdrawn_when_it_does() {
 fn recalled_too_late_it_goes_on() {
     let slot = waiting();
     assert_eq!(slot.recall(), Ending::Withdraw);
-    assert!(!slot.not_withdrawn());
+    assert_eq!(slot.not_withdrawn(), Kept::Waits);
     assert_eq!(slot.arrive(), Arrival::Go);
     assert_eq!(slot.put_running(1), Ok(Knock::Quiet));
     assert_eq!(slot.recall(), Ending::Running);
     assert_eq!(slot.take_running(), Some(1));
     assert!(!slot.is_stopping());
+}
+
+#[test]
+fn what_is_mapped_while_it_is_withdrawn_is_held_until_the_withdrawer_is_back() {
+    let slot = waiting();
+    assert_eq!(slot.stop(), Ending::Withdraw);
+    assert!(slot.arrive_mapped());
+    assert_eq!(slot.put_running(1), Ok(Knock::Quiet));
+    assert_eq!(slot.take_running(), None);
+    assert_eq!(slot.cancel(), Ending::Running);
+    assert_eq!(slot.not_withdrawn(), Kept::GoesOn);
+    assert!(slot.is_wanted_back());
+    assert_eq!(slot.take_running(), Some(1));
+    assert_eq!(slot.put_idle("transaction"), Ok(()));
+    assert!(!slot.is_wanted_back());
+}
+
+#[test]
+fn what_is_mapped_while_it_is_withdrawn_and_put_in_afterwards_is_looked_at() {
+    let slot = waiting();
+    assert_eq!(slot.stop(), Ending::Withdraw);
+    assert!(slot.arrive_mapped());
+    assert_eq!(slot.not_withdrawn(), Kept::GoesOn);
+    assert_eq!(slot.take_running(), None);
+    assert_eq!(slot.put_running(1), Ok(Knock::Knocked));
+    assert_eq!(slot.take_running(), Some(1));
+}
+
+#[test]
+fn what_is_held_makes_no_room_for_the_next_request() {
+    let slot = waiting();
+    assert_eq!(slot.stop(), Ending::Withdraw);
+    assert!(slot.arrive_mapped());
+    assert_eq!(slot.put_idle("transaction"), Err("transaction"));
+    assert_eq!(slot.not_withdrawn(), Kept::GoesOn);
+    assert_eq!(slot.put_idle("transaction"), Ok(()));
+}
+
+#[test]
+fn mapped_while_it_is_recalled_it_goes_on() {
+    let slot = waiting();
+    assert_eq!(slot.recall(), Ending::Withdraw);
+    assert!(slot.arrive_mapped());
+    assert_eq!(slot.put_running(1), Ok(Knock::Quiet));
+    assert_eq!(slot.not_withdrawn(), Kept::GoesOn);
+    assert!(!slot.is_stopping() && slot.is_wanted_back());
+    assert_eq!(slot.take_running(), Some(1));
+}
+
+#[test]
+fn what_is_mapped_goes_on_though_it_was_stopped() {
+    let (slot, call) = executing();
+    assert_eq!(slot.stop(), Ending::Noted);
+    assert!(slot.arrive_mapped());
+    assert_eq!(slot.put_running(1), Ok(Knock::Quiet));
+    assert_eq!(slot.back(call), Back::Elsewhere);
+    assert_eq!(slot.take_running(), Some(1));
+}
+
+#[test]
+fn what_nobody_has_executed_is_not_mapped() {
+    let slot: TestSlot = Slot::new("transaction");
+    assert!(!slot.arrive_mapped());
+    assert!(slot.is_idle());
 }
