@@ -200,12 +200,18 @@ impl Handle {
     /// `WdfDmaTransactionCancel`: the transaction, if the framework still had it and gives it back. Otherwise it has been
     /// handed to [`DmaEvents::program`], or will be. IRQL <= DISPATCH_LEVEL.
     ///
+    /// One that has its map registers already waits for none, so there is nothing to cancel; the HAL, which has been asked
+    /// for nothing, would say that there was, while the framework is about to map the next transfer.
+    ///
     /// # Safety
     ///
     /// The transaction has been executed, the function that did it has returned, and until this returns nobody reports
     /// the end of a transfer of it.
     pub(super) unsafe fn cancel(&self) -> Option<Transaction<Ended>> {
         let transaction = self.with(Ended::early(NtStatus::CANCELLED));
+        if transaction.errand().granted.load(Ordering::Acquire) {
+            return None;
+        }
         // SAFETY: as the caller vouches for.
         let cancelled = unsafe { ddi::WdfDmaTransactionCancel(transaction.raw()) } != 0;
         cancelled.then_some(transaction)
